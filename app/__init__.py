@@ -1,0 +1,1 @@
+"""A Claude-compatible API gateway over a pool of Gemini accounts."""

@@ -1,0 +1,1 @@
+"""Flask, HTTP, the Anthropic error envelope, client keys. Knows nothing of Gemini."""

@@ -1,0 +1,1 @@
+"""requests, URLs, credentials; Google's error bodies become `UpstreamError`."""

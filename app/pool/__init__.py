@@ -1,0 +1,1 @@
+"""Accounts, locks, leases, cooldowns, rotation strategies, the state store."""

@@ -1,0 +1,1 @@
+"""Attempts: lease, open, first byte, failover, keep-alive, cancel."""

@@ -1,0 +1,1 @@
+"""Both wire formats, purely: dicts and bytes in, dicts and bytes out."""
