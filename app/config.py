@@ -1,0 +1,319 @@
+"""Settings: read once from the environment and ``.env``, validated, immutable.
+
+`VARIABLES` is the whole public configuration contract; ``.env.example`` is its print-out.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+Rotation = Literal["round_robin", "fill_first", "least_busy", "sticky"]
+LogFormat = Literal["text", "json"]
+
+DEFAULT_ALIASES = (
+    "claude-*haiku*=gemini-3.5-flash-lite,"
+    "claude-*sonnet*=gemini-3.8-flash,"
+    "claude-*opus*=gemini-4-hydrogen,"
+    "claude-*fable*=gemini-4-hydrogen,"
+    "claude-*mythos*=gemini-4-hydrogen,"
+    "claude-*=gemini-3.8-flash"
+)
+
+
+class SettingsError(ValueError):
+    """A variable's value can't be right; the message is one line that names the variable."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The gateway's configuration; durations in seconds, sizes in bytes.
+
+    Field names are the variables' names in lower case. Secrets never show in the repr.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    web_concurrency: int = 1
+    gemini_api_keys: tuple[str, ...] = field(default=(), repr=False)
+    gemini_base_url: str = ""
+    accounts_file: str = ""
+    accounts_toml: str = field(default="", repr=False)
+    client_api_keys: tuple[str, ...] = field(default=(), repr=False)
+    admin_api_key: str = field(default="", repr=False)
+    request_retry: int = 3
+    quota_switch_project: bool = True
+    rotation: Rotation = "round_robin"
+    pool_wait_timeout: float = 30.0
+    keepalive_interval: float = 10.0
+    connect_timeout: float = 10.0
+    read_timeout: float = 600.0
+    stream_resume: bool = False
+    model_aliases: tuple[tuple[str, str], ...] = ()
+    state_url: str = "sqlite:///var/state.db"
+    drain_timeout: float = 30.0
+    metrics_open: bool = False
+    max_request_bytes: int = 33_554_432
+    log_level: str = "info"
+    log_format: LogFormat = "text"
+    root: Path = field(default_factory=Path.cwd)
+    """Folder that relative paths (accounts file, sqlite state) start from."""
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Source of ``${NAME}`` in the accounts file; nothing else reads it."""
+
+    @property
+    def on_loopback(self) -> bool:
+        """Tell whether only this machine can reach the gateway."""
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether binding to ``host`` (name or address) keeps other machines out."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            raise SettingsError(f"must be a whole number from {low} to {high}") from None
+        if not low <= number <= high:
+            raise SettingsError(f"must be a whole number from {low} to {high}")
+        return number
+
+    return parse
+
+
+def _seconds(low: float, high: float = 86_400.0) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            raise SettingsError(f"must be seconds, {low:g} to {high:g}, e.g. 2.5") from None
+        if not low <= number <= high:  # also refuses nan
+            raise SettingsError(f"must be seconds, {low:g} to {high:g}, e.g. 2.5")
+        return number
+
+    return parse
+
+
+def _boolean(value: str) -> bool:
+    word = value.lower()
+    if word in ("true", "1", "yes", "on"):
+        return True
+    if word in ("false", "0", "no", "off"):
+        return False
+    raise SettingsError("must be true or false")
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value.lower() not in choices:
+            raise SettingsError(f"must be one of {', '.join(choices)}")
+        return value.lower()
+
+    return parse
+
+
+def _list(value: str) -> tuple[str, ...]:
+    return tuple(item for item in (piece.strip() for piece in value.split(",")) if item)
+
+
+def _base_url(value: str) -> str:
+    if not value:
+        return ""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+        raise SettingsError("must be a base such as https://host or http://127.0.0.1:9999")
+    return value.rstrip("/")
+
+
+def _aliases(value: str) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for item in _list(value):
+        glob, equals, model = (piece.strip() for piece in item.partition("="))
+        if not glob or not equals or not model:
+            raise SettingsError(
+                f"has {item!r}, which is not a glob=model pair such as claude-*=gemini-3.8-flash"
+            )
+        pairs.append((glob, model))
+    return tuple(pairs)
+
+
+def _state_url(value: str) -> str:
+    if value == "memory://" or value.startswith(("redis://", "rediss://")):
+        return value
+    if value.startswith("sqlite:///") and len(value) > len("sqlite:///"):
+        return value
+    raise SettingsError("must be memory://, sqlite:///PATH, redis://HOST or rediss://HOST")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One environment variable: its default as text, how it is read, what it means."""
+
+    name: str
+    default: str
+    parse: Callable[[str], Any]
+    help: str
+
+
+VARIABLES = (
+    Variable("HOST", "127.0.0.1", _text, "Address to listen on; 0.0.0.0 for all."),
+    Variable("PORT", "8080", _whole(0, 65535), "Port to listen on."),
+    Variable("WEB_CONCURRENCY", "1", _whole(1, 256), "Worker processes."),
+    Variable(
+        "GEMINI_API_KEYS",
+        "",
+        _list,
+        "Comma-separated Gemini API keys; each becomes an account key-1, key-2, ...",
+    ),
+    Variable(
+        "GEMINI_BASE_URL",
+        "",
+        _base_url,
+        "Base of the Gemini API for accounts that set none; empty is Google's own.",
+    ),
+    Variable(
+        "ACCOUNTS_FILE",
+        "",
+        _text,
+        "The accounts; empty takes accounts.toml if present. Re-read when it changes.",
+    ),
+    Variable("ACCOUNTS_TOML", "", _text, "The same text inline, for hosts without files."),
+    Variable(
+        "CLIENT_API_KEYS",
+        "",
+        _list,
+        "Comma-separated keys that clients must show; may be empty only on a loopback HOST.",
+    ),
+    Variable(
+        "ADMIN_API_KEY", "", _text, "Opens /admin/ and /metrics; empty closes them off loopback."
+    ),
+    Variable("REQUEST_RETRY", "3", _whole(0, 100), "Retries per request; 0 is none."),
+    Variable(
+        "QUOTA_SWITCH_PROJECT",
+        "true",
+        _boolean,
+        "On a quota error, go on to another project or account.",
+    ),
+    Variable(
+        "ROTATION",
+        "round_robin",
+        _one_of("round_robin", "fill_first", "least_busy", "sticky"),
+        "round_robin, fill_first, least_busy, or sticky (a conversation stays on its account).",
+    ),
+    Variable("POOL_WAIT_TIMEOUT", "30", _seconds(0), "Seconds to wait for a free account."),
+    Variable(
+        "KEEPALIVE_INTERVAL",
+        "10",
+        _seconds(0.05),
+        "Seconds of silence before a keep-alive comment, and before the status is committed.",
+    ),
+    Variable("CONNECT_TIMEOUT", "10", _seconds(0.05), "Seconds to connect to Gemini."),
+    Variable(
+        "READ_TIMEOUT",
+        "600",
+        _seconds(0.05),
+        "Seconds of silence from Gemini that count as a failure.",
+    ),
+    Variable(
+        "STREAM_RESUME", "false", _boolean, "Resume on another account after a mid-stream failure."
+    ),
+    Variable(
+        "MODEL_ALIASES",
+        DEFAULT_ALIASES,
+        _aliases,
+        "Comma-separated glob=gemini-model pairs for claude-* names; the first match wins.",
+    ),
+    Variable(
+        "STATE_URL",
+        "sqlite:///var/state.db",
+        _state_url,
+        "memory://, sqlite:///PATH (all workers of one machine) or redis://HOST (many machines).",
+    ),
+    Variable(
+        "DRAIN_TIMEOUT", "30", _seconds(0, 3600), "Seconds that open streams get after SIGTERM."
+    ),
+    Variable("METRICS_OPEN", "false", _boolean, "Serve /metrics without the admin key."),
+    Variable(
+        "MAX_REQUEST_BYTES",
+        "33554432",
+        _whole(1024, 1 << 31),
+        "Larger request bodies are refused with 413.",
+    ),
+    Variable(
+        "LOG_LEVEL",
+        "info",
+        _one_of("debug", "info", "warning", "error"),
+        "debug, info, warning or error.",
+    ),
+    Variable("LOG_FORMAT", "text", _one_of("text", "json"), "text for people, json for shippers."),
+)
+
+
+def load_settings(environ: Mapping[str, str], root: Path | None = None) -> Settings:
+    """Read the settings from ``environ``, and from ``.env`` in ``root`` for what it lacks.
+
+    An empty value is an absent one, as PaaS dashboards write it. Raises `SettingsError` whose
+    message names the variable, its value's fault and what to write instead; secrets are not
+    repeated in it.
+    """
+    root = (root or Path.cwd()).resolve()
+    merged = _with_dotenv(environ, root)
+    values: dict[str, Any] = {}
+    for variable in VARIABLES:
+        text = merged.get(variable.name, "").strip() or variable.default
+        try:
+            values[variable.name.lower()] = variable.parse(text)
+        except SettingsError as error:
+            raise SettingsError(f"{variable.name} {error}{_shown(variable, text)}") from None
+    settings = Settings(root=root, environ=merged, **values)
+    if not settings.on_loopback and not settings.client_api_keys:
+        raise SettingsError(
+            f"CLIENT_API_KEYS must be set when HOST={settings.host} lets other machines in: "
+            "write the keys that your clients will show, or set HOST=127.0.0.1"
+        )
+    return settings
+
+
+_SECRET = frozenset({"GEMINI_API_KEYS", "CLIENT_API_KEYS", "ADMIN_API_KEY", "ACCOUNTS_TOML"})
+
+
+def _shown(variable: Variable, text: str) -> str:
+    return "" if variable.name in _SECRET else f", not {text!r}"
+
+
+def _with_dotenv(environ: Mapping[str, str], root: Path) -> dict[str, str]:
+    path = root / ".env"
+    try:
+        from_file = dotenv_values(path) if path.is_file() else {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} can't be read: {error}") from None
+    merged = {name: value for name, value in from_file.items() if value is not None}
+    merged.update(environ)
+    return merged
+
+
+def example_env() -> str:
+    """Return the text of ``.env.example``: every variable with its line and its default."""
+    lines = ["# Copy to .env and change what you need. Every line shows the default."]
+    for variable in VARIABLES:
+        lines += ["", f"# {variable.help}", f"# {variable.name}={variable.default}"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,122 @@
+"""One upstream try, made in a thread of its own so that the generator never blocks on it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from app.backend.errors import UpstreamError
+from app.backend.upstream import Aborted, Call, Upstream
+from app.pool.pool import Cancelled, CancelToken, ClientPool, Lease, PoolError, Wanted
+from app.relay.mailbox import Mailbox
+from app.relay.trace import AttemptRecord
+
+if TYPE_CHECKING:
+    from app.relay.course import Course, Next
+    from app.relay.ports import Job
+    from app.relay.trace import Trace
+
+log = logging.getLogger("gateway.relay")
+
+
+class What(IntEnum):
+    """What an attempt reports; CHUNK comes first because nearly all reports are chunks."""
+
+    CHUNK = 0
+    END = 1
+    FAILED = 2
+
+
+class Attempt:
+    """Leases an account, opens the upstream and posts its chunks to the mailbox.
+
+    ``close`` may come at any moment from the generator's thread: it ends the wait for an account
+    or the upstream call, and returns the lease exactly once, whoever holds it by then.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        mailbox: Mailbox,
+        pool: ClientPool,
+        upstream: Upstream,
+        *,
+        pool_wait: float,
+        trace: Trace,
+    ) -> None:
+        self.call = Call()
+        self.lease: Lease | None = None
+        self.record: AttemptRecord | None = None
+        self._job = job
+        self._mailbox = mailbox
+        self._pool = pool
+        self._upstream = upstream
+        self._pool_wait = pool_wait
+        self._trace = trace
+        self._cancel = CancelToken()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._closing = threading.Event()
+
+    def start(self, course: Course, step: Next) -> None:
+        """Run in a new thread, on ``step.lease`` if it has one."""
+        self.lease = step.lease
+        wanted = Wanted(
+            model=self._job.model,
+            affinity_key=self._job.affinity_key,
+            preferred_account=self._job.preferred_account,
+            tried=frozenset(course.tried),
+            avoid=frozenset(course.avoid),
+        )
+        threading.Thread(
+            target=self._run, args=(wanted, course, step), name="attempt", daemon=True
+        ).start()
+
+    def close(self, *, keep_lease: bool = False) -> None:
+        """End it wherever it is; idempotent. ``keep_lease`` leaves the lease to the next attempt."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            lease = self.lease
+        self._closing.set()
+        self._cancel.cancel()
+        self.call.abort()
+        if self.record:
+            self.record.end("hung up")
+        if lease and not keep_lease:
+            self._pool.release(lease)
+
+    def _run(self, wanted: Wanted, course: Course, step: Next) -> None:
+        try:
+            lease = self.lease or self._acquire(wanted)
+            if lease is None:
+                return
+            self.record = AttemptRecord(lease.account.name, lease.project)
+            self._trace.attempts.append(self.record)
+            if self._closing.wait(course.backoff(lease)) if wanted.avoid else False:
+                return
+            if step.refresh:
+                self._upstream.refresh(lease.account)
+            post = self._mailbox.put
+            for chunk in self._job.open(lease, self.call, trust_foreign=course.trust_foreign):
+                post((self, What.CHUNK, chunk))
+            self._mailbox.signal((self, What.END, None))
+        except (Aborted, Cancelled):
+            return
+        except (UpstreamError, PoolError) as error:
+            self._mailbox.signal((self, What.FAILED, error))
+        except Exception as error:
+            log.exception("an attempt failed for a reason of the gateway's own")
+            self._mailbox.signal((self, What.FAILED, error))
+
+    def _acquire(self, wanted: Wanted) -> Lease | None:
+        lease = self._pool.acquire(wanted, timeout=self._pool_wait, cancel=self._cancel)
+        with self._lock:
+            if not self._closed:
+                self.lease = lease
+                return lease
+        self._pool.release(lease)
+        return None

@@ -1,0 +1,244 @@
+"""One request under way: the generator that applies retry and rotation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Final
+
+from app.backend.errors import Fault, UpstreamError
+from app.backend.upstream import Upstream
+from app.pool.pool import AllBusy, AllCooling, AllTried, ClientPool, Lease, PoolError
+from app.relay.attempt import Attempt, What
+from app.relay.course import Course, Next
+from app.relay.errors import ClientGone, Failure, RelayError
+from app.relay.keepalive import KeepAliveTimer, Silence
+from app.relay.mailbox import Mailbox
+from app.relay.ports import AnswerTranslator, Event, Job
+from app.relay.trace import Trace
+from app.translate.errors import BadAnswer
+
+log = logging.getLogger("gateway.relay")
+
+
+class Signal:
+    """Something other than an attempt's report; compared by identity."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+KEEPALIVE: Final = Signal("keep-alive")
+"""Yielded in place of events when the client has heard nothing for the interval."""
+_GONE: Final = Signal("the client is gone")
+_STOP: Final = Signal("the process ends")
+
+
+class Exchange:
+    """Runs one job to its end. Iterate `events` once; `close` it whatever happens.
+
+    `client_gone` and `stop` may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        pool: ClientPool,
+        upstream: Upstream,
+        timer: KeepAliveTimer,
+        request_retry: int,
+        quota_switch_project: bool,
+        pool_wait_timeout: float,
+    ) -> None:
+        self.trace = Trace()
+        self._job = job
+        self._pool = pool
+        self._upstream = upstream
+        self._timer = timer
+        self._pool_wait = pool_wait_timeout
+        self._mailbox = Mailbox()
+        self._silence = Silence(self._tick)
+        self._course = Course(request_retry, quota_switch_project)
+        self._attempt: Attempt | None = None
+        self._sent = False
+        self._last_error: UpstreamError | None = None
+
+    def events(self) -> Iterator[list[Event] | Signal]:
+        """Yield lists of events as they arrive, `KEEPALIVE` when there are none for long.
+
+        A buffered job yields all its events at the end. Raises `RelayError` when the request
+        failed for good, before or after events were yielded, and `ClientGone`.
+        """
+        self._timer.watch(self._silence)
+        step = Next()
+        try:
+            while True:
+                attempt = self._begin(step)
+                try:
+                    yield from self._follow(attempt)
+                except UpstreamError as error:
+                    step = self._after(attempt, error)
+                else:
+                    return
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the attempt under way, return its lease, stop the keep-alive; idempotent."""
+        self._silence.over()
+        self._mailbox.close()
+        if self._attempt:
+            self._attempt.close()
+
+    def client_gone(self) -> None:
+        """Tell the exchange that nobody listens any more."""
+        self._mailbox.signal((None, _GONE, None))
+
+    def stop(self) -> None:
+        """End the exchange with `Failure.STOPPING`."""
+        self._mailbox.signal((None, _STOP, None))
+
+    def _tick(self) -> None:
+        self._mailbox.signal((None, KEEPALIVE, None))
+
+    def _begin(self, step: Next) -> Attempt:
+        attempt = Attempt(
+            self._job,
+            self._mailbox,
+            self._pool,
+            self._upstream,
+            pool_wait=self._pool_wait,
+            trace=self.trace,
+        )
+        self._attempt = attempt
+        attempt.start(self._course, step)
+        return attempt
+
+    def _follow(self, attempt: Attempt) -> Iterator[list[Event] | Signal]:
+        """Yield what one attempt brings; raises `UpstreamError` when it fails."""
+        translator: AnswerTranslator | None = None
+        held: list[Event] = []
+        buffered, receive, silence = self._job.buffered, self._mailbox.get, self._silence
+        while True:
+            source, what, value = receive()
+            if source is not attempt:
+                if source is None:
+                    yield self._signalled(what)
+                    silence.broken()
+                continue
+            if what is What.FAILED:
+                raise self._told(value)
+            if translator is None:
+                translator = self._job.translator(self._held_lease(attempt))
+            try:
+                events = translator.feed(value) if what is What.CHUNK else translator.finish()
+            except BadAnswer as bad:
+                raise self._bad(bad) from None
+            if translator.notes:
+                self._job.keep(translator.notes)
+                translator.notes.clear()
+            ended = what is What.END or translator.done
+            if ended:
+                self._pool.succeeded(self._held_lease(attempt))
+                if attempt.record:
+                    attempt.record.end("ok", 200)
+                attempt.close()
+            if buffered:
+                held += events
+                events = held if ended else []
+            if events:
+                self._sent = True
+                self.trace.first_event()
+                yield events
+                silence.broken()
+            if ended:
+                return
+
+    def _signalled(self, signal: Signal) -> Signal:
+        if signal is _GONE:
+            raise ClientGone
+        if signal is _STOP:
+            raise RelayError(
+                Failure.STOPPING, "The gateway is shutting down; send the request again."
+            )
+        return signal
+
+    def _after(self, attempt: Attempt, error: UpstreamError) -> Next:
+        """Give the pool its due, and return how to go on; raises `RelayError` when not at all."""
+        lease = self._held_lease(attempt)
+        self._last_error = error
+        if attempt.record:
+            attempt.record.end(_outcome(error), error.status)
+        self._tell_pool(error, lease)
+        try:
+            step = self._course.after(error, lease)
+            if self._sent:
+                raise self._course.ended(error)
+        except RelayError:
+            attempt.close()
+            raise
+        attempt.close(keep_lease=step.lease is not None)
+        return step
+
+    def _tell_pool(self, error: UpstreamError, lease: Lease) -> None:
+        account = lease.account
+        match error.fault:
+            case Fault.QUOTA if error.exhausted:
+                self._pool.cool_down(lease, error.exhausted)
+            case Fault.CREDENTIAL if error.per_project:
+                self._pool.mark_project_unusable(account, lease.project, error.message)
+            case Fault.CREDENTIAL:
+                self._pool.mark_unusable(account, error.message)
+            case Fault.UNAUTHENTICATED if self._course.was_refreshed(account.name):
+                self._pool.mark_unusable(account, f"refused with a fresh token: {error.message}")
+            case Fault.TIMEOUT | Fault.UNAVAILABLE | Fault.BROKEN:
+                self._pool.failed(lease)
+            case _:
+                pass
+
+    def _told(self, error: BaseException) -> UpstreamError | RelayError:
+        """Return what a failed attempt's report means."""
+        if isinstance(error, UpstreamError):
+            return error
+        if self._attempt:
+            self._attempt.close()
+        if isinstance(error, PoolError):
+            return self._nobody(error)
+        return RelayError(Failure.INTERNAL, "The gateway failed on this request; it is in its log.")
+
+    def _nobody(self, error: PoolError) -> RelayError:
+        """Return what the client gets when the pool has no account to give."""
+        model = self._job.model
+        if isinstance(error, AllCooling):
+            return RelayError(
+                Failure.QUOTA,
+                f"All accounts that serve {model} are out of quota; try again later.",
+                retry_after=error.retry_after,
+            )
+        if isinstance(error, AllBusy):
+            return RelayError(
+                Failure.BUSY, f"All accounts that serve {model} are busy; try again shortly."
+            )
+        last = self._last_error
+        if isinstance(error, AllTried) and last and last.fault is not Fault.CREDENTIAL:
+            return self._course.ended(last)
+        log.warning("no account can serve %s: %s", model, error)
+        return RelayError(Failure.NO_ACCOUNT, f"No account can serve {model} right now.")
+
+    def _bad(self, bad: BadAnswer) -> UpstreamError | RelayError:
+        if bad.retryable:
+            return UpstreamError(Fault.BROKEN, bad.message, reason="bad answer")
+        return RelayError(Failure.BROKEN, bad.message)
+
+    @staticmethod
+    def _held_lease(attempt: Attempt) -> Lease:
+        if attempt.lease is None:
+            raise RuntimeError("an attempt reported before it had a lease")
+        return attempt.lease
+
+
+def _outcome(error: UpstreamError) -> str:
+    if error.exhausted:
+        return error.exhausted.reason
+    return error.reason or error.fault.value

@@ -1,0 +1,67 @@
+"""Starts exchanges, and ends them all when the process does."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from app.backend.upstream import Upstream
+from app.pool.pool import ClientPool
+from app.relay.exchange import Exchange
+from app.relay.keepalive import KeepAliveTimer
+from app.relay.ports import Job
+
+
+@dataclass(frozen=True)
+class RelaySettings:
+    """How hard a request is tried; durations in seconds."""
+
+    request_retry: int
+    quota_switch_project: bool
+    pool_wait_timeout: float
+    keepalive_interval: float
+
+
+class Relay:
+    """The way from a job to its events, over as many accounts as it takes."""
+
+    def __init__(self, pool: ClientPool, upstream: Upstream, settings: RelaySettings) -> None:
+        self._pool = pool
+        self._upstream = upstream
+        self._settings = settings
+        self._timer = KeepAliveTimer(settings.keepalive_interval)
+        self._lock = threading.Lock()
+        self._live: set[Exchange] = set()
+
+    def exchange(self, job: Job) -> Exchange:
+        """Return the exchange that will run ``job``; nothing happens before it is iterated."""
+        exchange = Exchange(
+            job,
+            pool=self._pool,
+            upstream=self._upstream,
+            timer=self._timer,
+            request_retry=self._settings.request_retry,
+            quota_switch_project=self._settings.quota_switch_project,
+            pool_wait_timeout=self._settings.pool_wait_timeout,
+        )
+        with self._lock:
+            self._live.add(exchange)
+        return exchange
+
+    def done(self, exchange: Exchange) -> None:
+        """Close ``exchange`` and forget it."""
+        exchange.close()
+        with self._lock:
+            self._live.discard(exchange)
+
+    @property
+    def live(self) -> int:
+        """How many exchanges are under way."""
+        return len(self._live)
+
+    def stop(self) -> None:
+        """End every exchange under way with `Failure.STOPPING`."""
+        with self._lock:
+            live = list(self._live)
+        for exchange in live:
+            exchange.stop()
