@@ -75,7 +75,7 @@ class Attempt:
         ).start()
 
     def close(self, *, keep_lease: bool = False) -> None:
-        """End it wherever it is; idempotent. ``keep_lease`` leaves the lease to the next attempt."""
+        """End it wherever it is; idempotent. ``keep_lease`` leaves it to the next attempt."""
         with self._lock:
             if self._closed:
                 return
@@ -96,7 +96,8 @@ class Attempt:
                 return
             self.record = AttemptRecord(lease.account.name, lease.project)
             self._trace.attempts.append(self.record)
-            if self._closing.wait(course.backoff(lease)) if wanted.avoid else False:
+            delay = course.backoff(lease)
+            if delay and self._closing.wait(delay):
                 return
             if step.refresh:
                 self._upstream.refresh(lease.account)

@@ -1,17 +1,18 @@
 """What happens after a failed attempt: the behaviour table, one row per fault.
 
-| fault            | pool                     | retry consumed | next attempt                       |
-|------------------|--------------------------|----------------|------------------------------------|
-| QUOTA            | cools down               | no             | next project, then next account    |
-| CREDENTIAL       | marks account or project | no             | another account                    |
-| UNAUTHENTICATED  | marks it the second time | yes            | same account with a new token      |
-| SIGNATURE        | -                        | no             | same account, once, own ones only  |
-| FORBIDDEN,       |                          |                |                                    |
-| TIMEOUT,         | counts a failure         | yes            | another account, the same one only |
-| UNAVAILABLE,     |                          |                | when there is no other             |
-| BROKEN           |                          |                |                                    |
-| NOT_FOUND,       | -                        | -              | none: to the client                |
-| REJECTED         |                          |                |                                    |
+| fault             | pool                     | retry    | next attempt                      |
+|-------------------|--------------------------|----------|-----------------------------------|
+| QUOTA             | cools down               | no       | next project, then next account   |
+| CREDENTIAL        | marks account or project | no       | another account                   |
+| UNAUTHENTICATED   | marks it the second time | consumed | same account with a new token     |
+| SIGNATURE         | -                        | no       | same account, once, own ones only |
+| FORBIDDEN         | -                        | consumed | another account, the same one     |
+|                   |                          |          | only when there is no other       |
+| TIMEOUT,          | counts a failure         | consumed | likewise                          |
+| UNAVAILABLE,      |                          |          |                                   |
+| BROKEN            |                          |          |                                   |
+| NOT_FOUND,        | -                        | -        | none: to the client               |
+| REJECTED          |                          |          |                                   |
 """
 
 from __future__ import annotations

@@ -45,13 +45,9 @@ class KeepAliveTimer:
         """Tick ``silence`` until it is over."""
         with self._changed:
             was_idle = not self._due
-            heapq.heappush(
-                self._due, (silence.since + self.interval, next(self._order), silence)
-            )
+            heapq.heappush(self._due, (silence.since + self.interval, next(self._order), silence))
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="keep-alive", daemon=True
-                )
+                self._thread = threading.Thread(target=self._run, name="keep-alive", daemon=True)
                 self._thread.start()
             elif was_idle:
                 self._changed.notify()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.backend.upstream import Upstream
 from app.pool.pool import ClientPool
+from app.pool.state import StateStore
 from app.relay.exchange import Exchange
+from app.relay.jobs import AnswerJob, CountJob, Translation
 from app.relay.keepalive import KeepAliveTimer
-from app.relay.ports import Job
+from app.relay.ports import AnswerTranslator, Job
+from app.translate.target import Target
 
 
 @dataclass(frozen=True)
@@ -25,13 +29,26 @@ class RelaySettings:
 class Relay:
     """The way from a job to its events, over as many accounts as it takes."""
 
-    def __init__(self, pool: ClientPool, upstream: Upstream, settings: RelaySettings) -> None:
+    def __init__(
+        self, pool: ClientPool, upstream: Upstream, store: StateStore, settings: RelaySettings
+    ) -> None:
         self._pool = pool
         self._upstream = upstream
+        self._store = store
         self._settings = settings
         self._timer = KeepAliveTimer(settings.keepalive_interval)
         self._lock = threading.Lock()
         self._live: set[Exchange] = set()
+
+    def answer_job(
+        self, translation: Translation, new_translator: Callable[[Target], AnswerTranslator]
+    ) -> AnswerJob:
+        """Return the job of answering ``translation``."""
+        return AnswerJob(translation, self._upstream, self._store, new_translator)
+
+    def count_job(self, translation: Translation) -> CountJob:
+        """Return the job of counting the tokens of ``translation``."""
+        return CountJob(translation, self._upstream, self._store)
 
     def exchange(self, job: Job) -> Exchange:
         """Return the exchange that will run ``job``; nothing happens before it is iterated."""

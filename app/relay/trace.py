@@ -48,5 +48,5 @@ class Trace:
         return round((time.monotonic() - self.started) * 1000)
 
     def way(self) -> str:
-        """Return the attempts as one phrase: ``key-1 429 per-minute quota 120ms → key-2 ok 812ms``."""
+        """Return the attempts as a phrase: ``key-1 429 per-minute 120ms → key-2 ok 812ms``."""
         return " → ".join(str(attempt) for attempt in self.attempts) or "-"

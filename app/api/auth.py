@@ -1,0 +1,58 @@
+"""Client keys: who may call the gateway."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+
+from flask import Request
+
+from app.api.errors import ApiError
+
+HASH_PREFIX = "sha256:"
+
+
+class ClientKeys:
+    """The keys that open the API; none configured means open to all (loopback only).
+
+    A key may be given as ``sha256:<hex digest>`` so that the configuration holds no secret.
+    """
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._digests = tuple(_digest_of(key) for key in keys)
+
+    def check(self, request: Request) -> None:
+        """Raise `ApiError` 401 unless ``request`` shows a valid key, by either header."""
+        if not self._digests:
+            return
+        shown = shown_keys(request)
+        if not any(self._known(key) for key in shown):
+            raise ApiError(401, "invalid x-api-key" if shown else "x-api-key header is required")
+
+    def _known(self, key: str) -> bool:
+        digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+        # No early end: how long it takes must not tell which key came close.
+        return bool(sum(hmac.compare_digest(digest, known) for known in self._digests))
+
+
+def shown_keys(request: Request) -> list[str]:
+    """Return the keys in ``x-api-key`` and ``Authorization: Bearer``, in that order."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    candidates = (
+        request.headers.get("x-api-key", ""),
+        token if scheme.lower() == "bearer" else "",
+    )
+    return [key.strip() for key in candidates if key.strip()]
+
+
+def _digest_of(key: str) -> bytes:
+    if key.startswith(HASH_PREFIX):
+        try:
+            digest = bytes.fromhex(key.removeprefix(HASH_PREFIX))
+        except ValueError:
+            digest = b""
+        if len(digest) != 32:
+            raise ValueError("a hashed client key is sha256: and 64 hex digits")
+        return digest
+    return hashlib.sha256(key.encode()).digest()

@@ -1,0 +1,74 @@
+"""Reading a request's body: bounded, decompressed, parsed, without a crash on any bytes."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from typing import Any, NoReturn
+
+from flask import Request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from app.api.errors import ApiError
+
+_LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def read_json(request: Request, limit: int) -> Any:
+    """Return the parsed JSON body of at most ``limit`` bytes, also after decompression.
+
+    Raises `ApiError` 413 when it is larger, 400 when it is not JSON.
+    """
+    try:
+        raw = request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        raise too_large(limit) from None
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding == "gzip":
+        raw = _gunzip(raw, limit)
+    elif encoding not in ("", "identity"):
+        raise ApiError(400, f"content-encoding {encoding!r} is not supported; send gzip or none.")
+    if not raw.strip():
+        raise ApiError(400, "The request has no body; send a JSON object.")
+    try:
+        body = json.loads(raw, parse_constant=_not_json)
+    except RecursionError:
+        raise ApiError(400, "The request body is nested too deeply.") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ApiError(400, f"The request body is not valid JSON: {error}") from None
+    # Truncated emoji in a client's history must not break it: the wire is UTF-8.
+    return _repaired(body) if _LONE_SURROGATE.search(raw) else body
+
+
+def too_large(limit: int) -> ApiError:
+    """Return the 413 that names the limit (in bytes)."""
+    return ApiError(413, f"Request exceeds the maximum size of {limit} bytes.")
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON value")
+
+
+def _gunzip(raw: bytes, limit: int) -> bytes:
+    inflater = zlib.decompressobj(wbits=31)
+    try:
+        data = inflater.decompress(raw, limit + 1)
+    except zlib.error:
+        raise ApiError(400, "The request body is not valid gzip.") from None
+    if len(data) > limit:
+        raise too_large(limit)
+    if not inflater.eof:
+        raise ApiError(400, "The gzip body of the request is cut short.")
+    return data
+
+
+def _repaired(value: Any) -> Any:
+    """Return ``value`` with lone surrogates replaced, as UTF-8 has no form for them."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, list):
+        return [_repaired(item) for item in value]
+    if isinstance(value, dict):
+        return {_repaired(key): _repaired(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,31 @@
+"""``GET /healthz`` (the process lives), ``GET /readyz`` (it can serve), and the root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+
+
+def health_blueprint(readiness: Callable[[], tuple[bool, dict[str, Any]]]) -> Blueprint:
+    """Return the blueprint of the health checks.
+
+    ``readiness`` returns whether requests can be served, and the facts to show.
+    """
+    blueprint = Blueprint("health", __name__)
+
+    @blueprint.get("/healthz")
+    def healthz() -> Response:
+        return jsonify({"status": "ok"})
+
+    @blueprint.get("/readyz")
+    def readyz() -> tuple[Response, int]:
+        ready, facts = readiness()
+        return jsonify({"ready": ready, **facts}), 200 if ready else 503
+
+    @blueprint.get("/")
+    def root() -> Response:
+        return jsonify({"service": "claude-gemini-gateway", "messages": "/v1/messages"})
+
+    return blueprint

@@ -1,0 +1,121 @@
+"""``POST /v1/messages`` and ``POST /v1/messages/count_tokens``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from flask import Blueprint, Response, g, jsonify, request
+
+from app.api.auth import ClientKeys
+from app.api.body import read_json
+from app.api.record import RequestRecord
+from app.api.reply import Replier
+from app.relay.counting import CountGate
+from app.relay.exchange import Exchange
+from app.relay.jobs import AnswerJob
+from app.relay.relay import Relay
+from app.translate.conversation import Conversation
+from app.translate.signatures import NONCE_LENGTH
+from app.translate.stream import StreamTranslator
+from app.translate.target import Target
+from app.translate.validation import load_count, load_messages
+
+
+def new_nonce() -> str:
+    """Return what makes an id unique: `NONCE_LENGTH` random characters of ``[0-9a-f]``."""
+    return secrets.token_hex(NONCE_LENGTH // 2)
+
+
+def messages_blueprint(
+    relay: Relay,
+    replier: Replier,
+    keys: ClientKeys,
+    *,
+    resolve: Callable[[str], str],
+    max_request_bytes: int,
+) -> Blueprint:
+    """Return the blueprint of the Messages API.
+
+    ``resolve`` maps the model name a client asks for to the upstream's.
+    """
+    blueprint = Blueprint("messages", __name__)
+    gate = CountGate()
+
+    @blueprint.post("/v1/messages")
+    def create_message() -> Response:
+        keys.check(request)
+        body = load_messages(read_json(request, max_request_bytes))
+        conversation = Conversation(body, resolve(body["model"]))
+        job = relay.answer_job(conversation, partial(_translator, conversation))
+        exchange = relay.exchange(job)
+        record = _AnswerRecord.of(conversation, exchange, job)
+        answer = replier.stream if conversation.stream else replier.message
+        return answer(exchange, record)
+
+    @blueprint.post("/v1/messages/count_tokens")
+    def count_tokens() -> Response:
+        keys.check(request)
+        body = load_count(read_json(request, max_request_bytes))
+        conversation = Conversation(body, resolve(body["model"]))
+        key = _digest(conversation.model, body)
+        count = gate.known(key)
+        if count is None:
+            count = _count(conversation, key)
+        return jsonify({"input_tokens": count})
+
+    def _count(conversation: Conversation, key: bytes) -> int:
+        if not gate.enter():
+            return conversation.estimate()
+        count = None
+        try:
+            exchange = relay.exchange(relay.count_job(conversation))
+            record = _AnswerRecord.of(conversation, exchange, None)
+            count = int(replier.first(exchange, record)["input_tokens"])
+            return count
+        finally:
+            gate.leave(key, count)
+
+    return blueprint
+
+
+def _translator(conversation: Conversation, target: Target) -> StreamTranslator:
+    return StreamTranslator(conversation.reply_context(target), new_nonce)
+
+
+def _digest(model: str, body: dict[str, Any]) -> bytes:
+    text = json.dumps([model, body], sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+class _AnswerRecord(RequestRecord):
+    """A record that takes its figures from the answer's translator when it is written."""
+
+    job: AnswerJob | None = None
+
+    @classmethod
+    def of(
+        cls, conversation: Conversation, exchange: Exchange, job: AnswerJob | None
+    ) -> _AnswerRecord:
+        record = cls(
+            request_id=g.request_id,
+            path=request.path,
+            model=conversation.requested_model,
+            upstream_model=conversation.model,
+            stream=conversation.stream,
+            trace=exchange.trace,
+        )
+        record.job = job
+        return record
+
+    def write(self) -> None:
+        answer = self.job.answer if self.job else None
+        if isinstance(answer, StreamTranslator):
+            self.served_model = answer.served_model
+            self.stop_reason = answer.stop_reason or ""
+            self.usage = answer.usage
+        super().write()

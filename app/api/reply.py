@@ -1,0 +1,170 @@
+"""Running an exchange into an HTTP answer: status first, then the body as it comes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flask import Response, request
+
+from app.api.errors import ApiError
+from app.api.hangup import HangupWatch
+from app.api.record import RequestRecord
+from app.relay.errors import ClientGone, RelayError
+from app.relay.exchange import KEEPALIVE, Exchange
+from app.translate.fold import MessageFold
+from app.translate.sse import encode
+
+log = logging.getLogger("gateway.api")
+
+KEEPALIVE_COMMENT = b": keep-alive\n\n"
+KEEPALIVE_SPACE = b" "
+"""JSON allows white space before a value, so a client that waits for one message stays alive."""
+
+Batch = Any
+
+
+class Replier:
+    """Turns exchanges into answers, and cleans up after each whatever becomes of it."""
+
+    def __init__(self, hangups: HangupWatch, end: Callable[[Exchange], None]) -> None:
+        self._hangups = hangups
+        self._end = end
+
+    def stream(self, exchange: Exchange, record: RequestRecord) -> Response:
+        """Answer with server-sent events."""
+        return self._reply(exchange, record, _as_sse, "text/event-stream; charset=utf-8")
+
+    def message(self, exchange: Exchange, record: RequestRecord) -> Response:
+        """Answer with one JSON message, the fold of the same events."""
+        return self._reply(exchange, record, _as_json, "application/json")
+
+    def first(self, exchange: Exchange, record: RequestRecord) -> dict[str, Any]:
+        """Run a job of one event and return it, for answers that are built elsewhere."""
+        finish = self._begin(exchange, record)
+        try:
+            for batch in exchange.events():
+                if batch is not KEEPALIVE:
+                    _note(record, 200, "ok")
+                    event: dict[str, Any] = batch[0]  # type: ignore[index]
+                    return event
+            raise ApiError(502, "The upstream gave no answer.")
+        except RelayError as error:
+            raise _noted(record, error) from None
+        except ClientGone:
+            raise _hung_up(record) from None
+        finally:
+            finish()
+
+    def _reply(
+        self,
+        exchange: Exchange,
+        record: RequestRecord,
+        render: Callable[[Iterator[Batch], RequestRecord], Iterator[bytes]],
+        content_type: str,
+    ) -> Response:
+        finish = self._begin(exchange, record)
+        batches = exchange.events()
+        try:
+            # Nothing is committed before this returns: a failure still gets its true status.
+            first = next(batches, None)
+        except RelayError as error:
+            finish()
+            raise _noted(record, error) from None
+        except ClientGone:
+            finish()
+            raise _hung_up(record) from None
+        except BaseException:
+            finish()
+            raise
+        record.status = 200
+        body = render(_chain(first, batches), record)
+        response = Response(body, content_type=content_type)
+        response.headers["cache-control"] = "no-cache"
+        response.headers["x-accel-buffering"] = "no"
+        response.call_on_close(finish)
+        return response
+
+    def _begin(self, exchange: Exchange, record: RequestRecord) -> Callable[[], None]:
+        environ = request.environ
+        connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+        forget = self._hangups.watch(connection, exchange.client_gone)
+
+        def finish() -> None:
+            forget()
+            self._end(exchange)
+            if not record.outcome:
+                record.outcome = "client gone"
+            record.write()
+
+        return finish
+
+
+def _chain(first: Batch, rest: Iterator[Batch]) -> Iterator[Batch]:
+    if first is not None:
+        yield first
+        yield from rest
+
+
+def _as_sse(batches: Iterator[Batch], record: RequestRecord) -> Iterator[bytes]:
+    try:
+        for batch in batches:
+            if batch is KEEPALIVE:
+                yield KEEPALIVE_COMMENT
+            elif len(batch) == 1:
+                yield encode(batch[0])
+            else:
+                yield b"".join(map(encode, batch))
+        _note(record, 200, "ok")
+    except RelayError as error:
+        yield encode(_noted(record, error).body(record.request_id))
+    except ClientGone:
+        pass
+    except Exception:
+        log.exception("request %s failed for a reason of the gateway's own", record.request_id)
+        yield encode(_broke(record).body(record.request_id))
+
+
+def _as_json(batches: Iterator[Batch], record: RequestRecord) -> Iterator[bytes]:
+    fold = MessageFold()
+    try:
+        for batch in batches:
+            if batch is KEEPALIVE:
+                yield KEEPALIVE_SPACE
+                continue
+            for event in batch:
+                fold.add(event)
+        body = fold.message()
+        _note(record, 200, "ok")
+    except RelayError as error:
+        body = _noted(record, error).body(record.request_id)
+    except ClientGone:
+        return
+    except Exception:
+        log.exception("request %s failed for a reason of the gateway's own", record.request_id)
+        body = _broke(record).body(record.request_id)
+    yield json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _note(record: RequestRecord, status: int, outcome: str) -> None:
+    record.status = status
+    record.outcome = outcome
+
+
+def _noted(record: RequestRecord, error: RelayError) -> ApiError:
+    answer = ApiError.of(error)
+    # After the commit the wire says 200; the record says what it came to.
+    _note(record, answer.status, error.failure.value)
+    return answer
+
+
+def _broke(record: RequestRecord) -> ApiError:
+    _note(record, 500, "internal")
+    return ApiError(500, "The gateway failed on this request; its log says why.")
+
+
+def _hung_up(record: RequestRecord) -> ApiError:
+    _note(record, 499, "client gone")
+    return ApiError(499, "The client closed the request.")

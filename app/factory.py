@@ -1,0 +1,205 @@
+"""The composition root: every room gets here what it needs, and nothing reads globals later."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+from functools import partial
+from typing import Any
+
+from flask import Flask, Response, g
+
+from app.api import errors
+from app.api.auth import ClientKeys
+from app.api.hangup import HangupWatch
+from app.api.health import health_blueprint
+from app.api.messages import messages_blueprint
+from app.api.models import models_blueprint
+from app.api.reply import Replier
+from app.backend.upstream import Upstream, UpstreamSettings
+from app.config import Settings, SettingsError, load_settings
+from app.ops import logs
+from app.pool.account import Account
+from app.pool.pool import ClientPool
+from app.pool.registry import ModelInfo, ModelRegistry
+from app.pool.sources import load_accounts, watched_file
+from app.pool.state import open_store
+from app.pool.watch import AccountsWatcher
+from app.relay.relay import Relay, RelaySettings
+from app.simulator.server import Simulator
+from app.translate.gemini_models import KNOWN_MODELS
+from app.translate.models import catalogue, find, resolve
+
+log = logging.getLogger("gateway")
+
+SIMULATOR = "simulator"
+"""Name of the one account there is when none is configured."""
+
+
+class Gateway:
+    """The running parts of one process: started once, drained once.
+
+    ``app.extensions["gateway"]`` is this object.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = open_store(settings.state_url, settings.root)
+        self._simulator: Simulator | None = None
+        self._start_lock = threading.Lock()
+        self._started = False
+        self._draining = False
+        self.pool = ClientPool([], rotation=settings.rotation, store=self.store)
+        self.upstream = Upstream(
+            UpstreamSettings(
+                gemini_base_url=settings.gemini_base_url,
+                connect_timeout=settings.connect_timeout,
+                read_timeout=settings.read_timeout,
+            )
+        )
+        self.relay = Relay(
+            self.pool,
+            self.upstream,
+            self.store,
+            RelaySettings(
+                request_retry=settings.request_retry,
+                quota_switch_project=settings.quota_switch_project,
+                pool_wait_timeout=settings.pool_wait_timeout,
+                keepalive_interval=settings.keepalive_interval,
+            ),
+        )
+        self.registry = ModelRegistry(self.pool, self._list_models, list(KNOWN_MODELS))
+
+    @property
+    def simulated(self) -> bool:
+        """Tell whether answers come from the built-in simulator."""
+        return any(account.name == SIMULATOR for account in self.pool.accounts())
+
+    def start(self) -> None:
+        """Load the accounts and start what runs in the background; further calls do nothing."""
+        if self._started:
+            return
+        with self._start_lock:
+            if self._started:
+                return
+            self.pool.replace_accounts(self.accounts())
+            AccountsWatcher(
+                watched_file(self.settings), load=self.accounts, apply=self._apply
+            ).start()
+            self.registry.start()
+            self._started = True
+        self._greet()
+
+    def drain(self) -> None:
+        """Stop being ready; when ``DRAIN_TIMEOUT`` is over, end the streams still open."""
+        self._draining = True
+        timer = threading.Timer(self.settings.drain_timeout, self.relay.stop)
+        timer.daemon = True
+        timer.start()
+
+    def accounts(self) -> list[Account]:
+        """Return the configured accounts, or the simulator's when there is none."""
+        return load_accounts(self.settings) or [self._simulator_account()]
+
+    def readiness(self) -> tuple[bool, dict[str, Any]]:
+        """Return whether requests can be served, and the facts for ``/readyz``."""
+        state = self.store.ping()
+        usable = self.pool.any_usable()
+        facts = {
+            "serving": "simulator" if self.simulated else "gemini",
+            "accounts": len(self.pool.accounts()),
+            "usable_account": usable,
+            "state_store": state,
+            "draining": self._draining,
+        }
+        return state and usable and not self._draining, facts
+
+    def _apply(self, accounts: list[Account]) -> None:
+        self.pool.replace_accounts(accounts)
+        self.upstream.forget(accounts)
+        self.registry.refresh_soon()
+
+    def _simulator_account(self) -> Account:
+        if self._simulator is None:
+            self._simulator = Simulator()
+        return Account(SIMULATOR, "api_key", api_key=SIMULATOR, base_url=self._simulator.start())
+
+    def _list_models(self, account: Account) -> list[ModelInfo]:
+        return [
+            ModelInfo(
+                model.id, model.display_name, model.input_token_limit, model.output_token_limit
+            )
+            for model in self.upstream.list_models(account)
+        ]
+
+    def _greet(self) -> None:
+        accounts = self.pool.accounts()
+        address = f"http://{self.settings.host}:{self.settings.port}"
+        if self.simulated:
+            log.warning(
+                "NO ACCOUNT IS CONFIGURED: answers on %s come from the built-in simulator. "
+                "Set GEMINI_API_KEYS or write accounts.toml to serve from Gemini.",
+                address,
+            )
+            return
+        names = ", ".join(f"{account.name} ({account.kind})" for account in accounts)
+        log.info("serving on %s from %d account(s): %s", address, len(accounts), names)
+
+
+def build(settings: Settings | None = None) -> Flask:
+    """Return the Flask application; see `app.create_app`."""
+    settings = settings or load_settings(os.environ)
+    logs.configure(settings.log_level, settings.log_format)
+    load_accounts(settings)  # a wrong account refuses the start, in every process that has one
+    gateway = Gateway(settings)
+    keys = _client_keys(settings)
+    replier = Replier(HangupWatch(), gateway.relay.done)
+    aliases = settings.model_aliases
+
+    app = Flask("app", static_folder=None)
+    app.extensions["gateway"] = gateway
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    # A redirect to the tidy form of a path would be an HTML page.
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+
+    @app.before_request
+    def _begin() -> None:
+        g.request_id = f"req_{secrets.token_hex(12)}"
+        gateway.start()
+
+    @app.after_request
+    def _end(response: Response) -> Response:
+        response.headers["request-id"] = g.request_id
+        return response
+
+    errors.install(app)
+    app.register_blueprint(
+        messages_blueprint(
+            gateway.relay,
+            replier,
+            keys,
+            resolve=partial(resolve, aliases=aliases),
+            max_request_bytes=settings.max_request_bytes,
+        )
+    )
+    app.register_blueprint(
+        models_blueprint(
+            keys,
+            catalogue=lambda: catalogue(gateway.registry.models(), aliases),
+            lookup=lambda name: find(name, gateway.registry.models(), aliases),
+        )
+    )
+    app.register_blueprint(health_blueprint(gateway.readiness))
+    return app
+
+
+def _client_keys(settings: Settings) -> ClientKeys:
+    try:
+        return ClientKeys(settings.client_api_keys)
+    except ValueError as error:
+        raise SettingsError(f"CLIENT_API_KEYS: {error}") from None

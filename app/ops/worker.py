@@ -1,0 +1,87 @@
+"""gunicorn's gevent worker, with JSON errors and a shutdown that loses nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import socket
+from typing import Any
+
+import gevent
+from gunicorn.http import errors as http
+from gunicorn.workers.ggevent import GeventWorker
+
+from app.api.errors import envelope
+
+_STATUSES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], int, str], ...] = (
+    (http.LimitRequestLine, 414, "URI Too Long"),
+    (http.LimitRequestHeaders, 431, "Request Header Fields Too Large"),
+    (http.UnsupportedTransferCoding, 501, "Not Implemented"),
+    (http.ExpectationFailed, 417, "Expectation Failed"),
+    ((http.ParseException, OSError), 400, "Bad Request"),
+)
+
+
+class GatewayWorker(GeventWorker):  # type: ignore[misc]
+    """Answers what is not HTTP in the error envelope, and drains on SIGTERM.
+
+    After SIGTERM idle connections are closed at once, streams go on for ``DRAIN_TIMEOUT`` and
+    then end with an ``error`` event; the process exits when the last one has.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._idle: set[socket.socket] = set()
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Serve one connection."""
+        self._idle.add(client)
+        try:
+            super().handle(listener, client, addr)
+        finally:
+            self._idle.discard(client)
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
+        """Serve one request of a connection; the last one if the worker is stopping."""
+        self._idle.discard(sock)
+        served = super().handle_request(listener_name, req, sock, addr)
+        if not self.alive:
+            raise StopIteration
+        self._idle.add(sock)
+        return served
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Begin to drain (SIGTERM)."""
+        super().handle_exit(sig, frame)
+        gevent.spawn(self._drain)
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answer bytes that are not an HTTP request."""
+        status, reason = 500, "Internal Server Error"
+        for classes, known_status, known_reason in _STATUSES:
+            if isinstance(exc, classes):
+                status, reason = known_status, known_reason
+                break
+        if status == 500:
+            self.log.exception("a connection failed for a reason of the gateway's own")
+            message = "The gateway failed on this request; its log says why."
+        else:
+            self.log.warning(
+                "not an HTTP request, from %s: %s", addr and addr[0], type(exc).__name__
+            )
+            message = f"{reason}: what was sent is not an HTTP request that can be served."
+        request_id = f"req_{secrets.token_hex(12)}"
+        body = json.dumps(envelope(status, message, request_id)).encode()
+        head = (
+            f"HTTP/1.1 {status} {reason}\r\nconnection: close\r\ncontent-type: application/json\r\n"
+            f"request-id: {request_id}\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        with contextlib.suppress(OSError):
+            client.sendall(head.encode() + body)
+
+    def _drain(self) -> None:
+        for connection in list(self._idle):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RD)
+        self.wsgi.extensions["gateway"].drain()

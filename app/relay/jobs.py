@@ -1,0 +1,125 @@
+"""The two things that are asked of an account: an answer, and a count of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any, Protocol
+
+from app.backend.upstream import Call, Upstream
+from app.pool.account import Account
+from app.pool.pool import Lease
+from app.pool.state import StateStore
+from app.relay.ports import AnswerTranslator, Chunk, Event
+from app.translate.errors import BadAnswer
+from app.translate.target import Target
+
+NOTE_TTL = 7 * 86_400
+"""Seconds that notes on a conversation (signatures too long for an id) are kept."""
+
+
+class Translation(Protocol):
+    """One validated request that can be written for any target (`app.translate.conversation`)."""
+
+    @property
+    def model(self) -> str: ...  # noqa: D102
+    @property
+    def stream(self) -> bool: ...  # noqa: D102
+    @property
+    def affinity_key(self) -> str: ...  # noqa: D102
+    @property
+    def preferred_account(self) -> str: ...  # noqa: D102
+    @property
+    def store_keys(self) -> list[str]: ...  # noqa: D102
+    def render(self, target: Target, notes: Mapping[str, str]) -> dict[str, Any]: ...  # noqa: D102
+    def render_count(self, target: Target, notes: Mapping[str, str]) -> dict[str, Any]: ...  # noqa: D102
+
+
+def target_of(lease: Lease, *, trust_foreign: bool = True) -> Target:
+    """Return where a request on ``lease`` goes, in the translation's words."""
+    account: Account = lease.account
+    return Target(account.flavour, lease.model, account.tag, trust_foreign)
+
+
+class _ConversationJob:
+    """What both jobs share: whose conversation it is, and its notes."""
+
+    def __init__(self, translation: Translation, upstream: Upstream, store: StateStore) -> None:
+        self.translation = translation
+        self.model = translation.model
+        self.affinity_key = translation.affinity_key
+        self.preferred_account = translation.preferred_account
+        self._upstream = upstream
+        self._store = store
+
+    @cached_property
+    def _notes(self) -> Mapping[str, str]:
+        keys = self.translation.store_keys
+        return self._store.get_many(keys) if keys else {}
+
+    def keep(self, notes: Mapping[str, str]) -> None:
+        """Store what the next turn of the conversation will need."""
+        self._store.put_many(dict(notes), NOTE_TTL)
+
+
+class AnswerJob(_ConversationJob):
+    """Ask for an answer. ``new_translator`` makes a fresh one for an attempt's target."""
+
+    def __init__(
+        self,
+        translation: Translation,
+        upstream: Upstream,
+        store: StateStore,
+        new_translator: Callable[[Target], AnswerTranslator],
+    ) -> None:
+        super().__init__(translation, upstream, store)
+        self.buffered = not translation.stream
+        self._new_translator = new_translator
+        self.answer: AnswerTranslator | None = None
+        """The translator of the newest attempt, for the log's figures."""
+
+    def open(self, lease: Lease, call: Call, *, trust_foreign: bool) -> Iterator[Chunk]:
+        """Yield the answer's chunks as they arrive."""
+        body = self.translation.render(target_of(lease, trust_foreign=trust_foreign), self._notes)
+        return self._upstream.generate(lease.account, lease.project, lease.model, body, call)
+
+    def translator(self, lease: Lease) -> AnswerTranslator:
+        """Return a fresh translator whose signatures come from ``lease``'s account."""
+        self.answer = self._new_translator(target_of(lease))
+        return self.answer
+
+
+class CountJob(_ConversationJob):
+    """Ask for the number of tokens; its one event is ``{"input_tokens": n}``."""
+
+    buffered = True
+
+    def open(self, lease: Lease, call: Call, *, trust_foreign: bool) -> Iterator[Chunk]:
+        """Yield the count as the only chunk."""
+        target = target_of(lease, trust_foreign=trust_foreign)
+        body = self.translation.render_count(target, self._notes)
+        count = self._upstream.count_tokens(lease.account, lease.project, lease.model, body, call)
+        yield {"input_tokens": count}
+
+    def translator(self, lease: Lease) -> AnswerTranslator:
+        """Return the translator that passes the count on."""
+        return _CountTranslator()
+
+
+class _CountTranslator:
+    """A count needs no translation, only the shape of an answer."""
+
+    done = False
+
+    def __init__(self) -> None:
+        self.notes: dict[str, str] = {}
+        self._counted = False
+
+    def feed(self, chunk: Chunk) -> list[Event]:
+        self._counted = True
+        return [dict(chunk)]
+
+    def finish(self) -> list[Event]:
+        if not self._counted:
+            raise BadAnswer("The upstream gave no token count.")
+        return []

@@ -1,0 +1,48 @@
+"""Production server settings: ``gunicorn -c gunicorn.conf.py wsgi:app``."""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+# Nothing that imports urllib3 may be imported here: the worker patches ssl only after the fork.
+from app.pool.sources import AccountsError, load_accounts
+
+from app.config import SettingsError, load_settings
+
+try:
+    _settings = load_settings(os.environ)
+    load_accounts(_settings)
+except (SettingsError, AccountsError) as error:
+    sys.exit(f"claude-gemini-gateway can't start: {error}")
+
+_host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
+bind = f"{_host}:{_settings.port}"
+workers = _settings.web_concurrency
+worker_class = "app.ops.worker.GatewayWorker"
+worker_connections = 10_000
+
+# A stream may last for many minutes: only a worker whose event loop hangs is killed.
+timeout = 120
+# Longer than the drain, so that streams end with an error event and not with a cut.
+graceful_timeout = int(_settings.drain_timeout) + 5
+# Longer than common clients keep idle connections (5 s), so that they never meet a closing one.
+keepalive = 15
+
+loglevel = _settings.log_level
+logger_class = (
+    "app.ops.logs.GunicornJsonLogger"
+    if _settings.log_format == "json"
+    else "app.ops.logs.GunicornLogger"
+)
+accesslog = None  # the gateway's own request line says more
+limit_request_line = 8190
+limit_request_fields = 200
+limit_request_field_size = 65_536
+control_socket_disable = True
+
+
+def post_worker_init(worker):
+    """Start the worker's background threads, and let it say what it serves."""
+    worker.wsgi.extensions["gateway"].start()

@@ -1,0 +1,94 @@
+"""The gateway as people run it: gunicorn with gevent workers, as a child process."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+_LISTENING = re.compile(r"Listening at: (http://\S+)")
+
+
+class GatewayProcess:
+    """``with GatewayProcess(folder, GEMINI_API_KEYS="a,b") as gateway: gateway.url``.
+
+    ``folder`` is the working directory, so that no ``.env`` or state of the checkout is met.
+    """
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        base = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        self.settings = {
+            **base,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PORT": "0",
+            **settings,
+        }
+        self.folder = folder
+        self.lines: list[str] = []
+        self._new_line: queue.Queue[str | None] = queue.Queue()
+
+    def start(self) -> GatewayProcess:
+        """Start it without waiting for anything."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app"],
+            cwd=self.folder,
+            env=self.settings,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+        return self
+
+    def __enter__(self) -> GatewayProcess:
+        self.start()
+        line = self.wait_for_line(_LISTENING)
+        self.url = _LISTENING.search(line)[1]
+        self.port = int(self.url.rsplit(":", 1)[1])
+        # Each worker says what it serves once it is ready.
+        for _ in range(int(self.settings.get("WEB_CONCURRENCY", "1"))):
+            self.wait_for_line(re.compile(r"serving on|NO ACCOUNT IS CONFIGURED"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGQUIT)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def terminate(self) -> None:
+        """Ask it to drain and end, as a deploy does."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait_for_line(self, pattern: re.Pattern[str], timeout: float = 30) -> str:
+        """Return the next line of output that ``pattern`` is found in."""
+        while True:
+            try:
+                line = self._new_line.get(timeout=timeout)
+            except queue.Empty:
+                raise AssertionError(f"no line {pattern.pattern!r} in:\n{self.output}") from None
+            if line is None:
+                raise AssertionError(f"ended without a line {pattern.pattern!r}:\n{self.output}")
+            if pattern.search(line):
+                return line
+
+    @property
+    def output(self) -> str:
+        """All that it has printed."""
+        return "".join(self.lines)
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.lines.append(line)
+            self._new_line.put(line)
+        self._new_line.put(None)

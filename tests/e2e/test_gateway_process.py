@@ -1,0 +1,296 @@
+"""The gateway as a process: gunicorn, gevent, the official SDK, a live upstream."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import threading
+import time
+
+import anthropic
+import pytest
+import requests
+
+from tests.e2e.processes import GatewayProcess
+
+HELLO = {"max_tokens": 200, "messages": [{"role": "user", "content": "hello"}]}
+MODEL = "claude-sonnet-4-5"
+
+
+def sdk(gateway, **options):
+    options.setdefault("max_retries", 0)
+    return anthropic.Anthropic(base_url=gateway.url, api_key="any", **options)
+
+
+def post(gateway, **body):
+    return requests.post(f"{gateway.url}/v1/messages", json={"model": MODEL, **HELLO, **body})
+
+
+def test_without_accounts_it_serves_from_the_simulator_and_says_so(gateway):
+    running = gateway(GEMINI_API_KEYS="", GEMINI_BASE_URL="")
+    assert "simulator" in running.output
+    ready = requests.get(f"{running.url}/readyz")
+    assert (ready.status_code, ready.json()["serving"]) == (200, "simulator")
+    message = sdk(running).messages.create(model=MODEL, **HELLO)
+    assert message.stop_reason == "end_turn"
+    assert "hello" in message.content[0].text
+
+
+def test_streaming_and_not_streaming_give_the_same_message(gateway):
+    client = sdk(gateway())
+    whole = client.messages.create(model=MODEL, **HELLO)
+    with client.messages.stream(model=MODEL, **HELLO) as stream:
+        text = "".join(stream.text_stream)
+        streamed = stream.get_final_message()
+    assert whole.content[0].text == text
+    ignore = {"id"}
+    assert whole.model_dump(exclude=ignore)["content"] == streamed.model_dump(exclude=ignore)["content"]
+    assert whole.usage.output_tokens == streamed.usage.output_tokens > 0
+    assert whole.model == streamed.model == MODEL
+
+
+def test_a_tool_loop_with_thinking_brings_every_signature_back(gateway, simulator):
+    client = sdk(gateway())
+    tools = [
+        {
+            "name": "get_weather",
+            "description": "Weather of a city",
+            "input_schema": {
+                "type": "object",
+                "properties": {"city": {"type": "string"}},
+                "required": ["city"],
+            },
+        }
+    ]
+    messages = [{"role": "user", "content": "Use the tool get_weather for Boston."}]
+    options = {
+        "model": MODEL,
+        "max_tokens": 4000,
+        "tools": tools,
+        "thinking": {"type": "enabled", "budget_tokens": 2000},
+    }
+    first = client.messages.create(messages=messages, **options)
+    assert first.stop_reason == "tool_use"
+    call = first.content[-1]
+    assert (call.type, call.name) == ("tool_use", "get_weather")
+    assert set(call.input) == {"city"}
+    messages += [
+        {"role": "assistant", "content": first.content},
+        {
+            "role": "user",
+            "content": [{"type": "tool_result", "tool_use_id": call.id, "content": "22 degrees"}],
+        },
+    ]
+    second = client.messages.create(messages=messages, **options)
+    assert second.stop_reason == "end_turn"
+    assert "22 degrees" in "".join(block.text for block in second.content if block.type == "text")
+    sent = simulator.requests[-1].body["contents"]
+    calls = [part for content in sent for part in content["parts"] if "functionCall" in part]
+    assert len(calls) == 1
+    assert calls[0]["thoughtSignature"] != "skip_thought_signature_validator"
+
+
+def test_a_quota_error_on_one_key_is_invisible(gateway, simulator):
+    running = gateway(GEMINI_API_KEYS="key-a,key-b")
+    simulator.script("key-a", ["429-minute"] * 5)
+    with sdk(running).messages.stream(model=MODEL, **HELLO) as stream:
+        assert "hello" in "".join(stream.text_stream)
+    for _ in range(3):
+        assert post(running).status_code == 200
+    asked = [record.key for record in simulator.requests if "Content" in record.path]
+    assert asked.count("key-a") <= 1
+    assert asked.count("key-b") == 4
+
+
+def test_when_all_are_out_the_client_is_told_for_how_long(gateway, simulator):
+    running = gateway(GEMINI_API_KEYS="key-a")
+    simulator.script("key-a", ["429-minute"])
+    answer = post(running)
+    assert answer.status_code == 429
+    assert answer.json()["error"]["type"] == "rate_limit_error"
+    assert answer.json()["request_id"] == answer.headers["request-id"]
+    assert 1 <= int(answer.headers["retry-after"]) <= 60
+    again = post(running)
+    assert again.status_code == 429
+    assert 1 <= int(again.headers["retry-after"]) <= int(answer.headers["retry-after"])
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "kind", "asked"),
+    [
+        ("500", 502, "api_error", 3),
+        ("503", 529, "overloaded_error", 3),
+        ("504", 504, "timeout_error", 3),
+        ("403", 403, "permission_error", 3),
+        ("reset", 502, "api_error", 3),
+        ("empty", 502, "api_error", 3),
+        ("garbage", 502, "api_error", 3),
+        ("html", 502, "api_error", 3),
+        ("400", 400, "invalid_request_error", 1),
+        ("404", 404, "not_found_error", 1),
+        ("key-invalid", 503, "overloaded_error", 1),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_each_fault_ends_in_its_status(module_gateway, fault, status, kind, asked, stream):
+    running, simulator, key = module_gateway()
+    simulator.script(key, [fault] * 10)
+    before = len(simulator.requests)
+    answer = post(running, stream=stream, model=f"gemini-{key}")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (status, kind)
+    assert answer.headers["content-type"] == "application/json"
+    del before
+    assert sum(record.key == key for record in simulator.requests) == asked
+
+
+def test_events_leave_as_they_arrive(gateway, simulator):
+    running = gateway(KEEPALIVE_INTERVAL="60")
+    simulator.script("key-a", ["silent-after-1"])
+    answer = requests.post(
+        f"{running.url}/v1/messages", json={"model": MODEL, **HELLO, "stream": True}, stream=True
+    )
+    lines = answer.iter_lines(chunk_size=1)
+    seen = []
+    for line in lines:
+        seen.append(line)
+        if b"text_delta" in line:
+            break
+    assert seen[0] == b"event: message_start"
+    answer.close()
+
+
+def test_keepalives_fill_the_silence_and_cost_no_status(gateway, simulator):
+    running = gateway(KEEPALIVE_INTERVAL="0.2")
+    simulator.script("key-a", ["silent"])
+    answer = requests.post(
+        f"{running.url}/v1/messages", json={"model": MODEL, **HELLO, "stream": True}, stream=True
+    )
+    lines = answer.iter_lines(chunk_size=1)
+    assert [next(lines) for _ in range(6)] == [b": keep-alive", b""] * 3
+    answer.close()
+
+
+def test_a_client_that_hangs_up_frees_the_account_within_a_second(gateway, simulator):
+    running = gateway()
+    simulator.script("key-a", ["hang", "silent"])
+    for _ in range(2):
+        connection = socket.create_connection(("127.0.0.1", running.port))
+        body = json.dumps({"model": MODEL, **HELLO, "stream": True}).encode()
+        head = f"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+        assert simulator.wait_for(lambda: simulator.in_flight("key-a") == 1, 10)
+        gone = time.monotonic()
+        connection.close()
+        assert simulator.wait_for(lambda: simulator.in_flight("key-a") == 0, 10)
+        assert time.monotonic() - gone < 1.0
+        running.wait_for_line(re.compile(r"client gone"), timeout=2)
+
+
+def test_two_hundred_at_once_never_exceed_an_accounts_concurrency(gateway, simulator):
+    running = gateway(GEMINI_API_KEYS="key-a,key-b,key-c")
+    simulator.pace = 0.002
+    statuses = []
+
+    def ask():
+        statuses.append(post(running).status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(200)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 200
+    for key in ("key-a", "key-b", "key-c"):
+        assert 1 <= simulator.max_in_flight(key) <= 8
+        assert simulator.in_flight(key) == 0
+    asked = [record.key for record in simulator.requests if "Content" in record.path]
+    assert {key: 50 <= asked.count(key) <= 84 for key in set(asked)} == {
+        "key-a": True,
+        "key-b": True,
+        "key-c": True,
+    }
+
+
+def test_sigterm_lets_open_streams_finish(gateway, simulator):
+    running = gateway()
+    simulator.pace = 0.05
+    answer = requests.post(
+        f"{running.url}/v1/messages", json={"model": MODEL, **HELLO, "stream": True}, stream=True
+    )
+    lines = answer.iter_lines(chunk_size=1)
+    assert next(lines) == b"event: message_start"
+    running.terminate()
+    assert list(lines)[-3:] == [b"event: message_stop", b'data: {"type":"message_stop"}', b""]
+    assert running.process.wait(15) == 0
+
+
+def test_streams_that_outlive_the_drain_end_with_an_error_event(gateway, simulator):
+    running = gateway(DRAIN_TIMEOUT="0.5")
+    simulator.script("key-a", ["silent-after-1"])
+    answer = requests.post(
+        f"{running.url}/v1/messages", json={"model": MODEL, **HELLO, "stream": True}, stream=True
+    )
+    lines = answer.iter_lines(chunk_size=1)
+    assert next(lines) == b"event: message_start"
+    running.terminate()
+    rest = list(lines)
+    assert rest[-3] == b"event: error"
+    assert json.loads(rest[-2].removeprefix(b"data: "))["error"]["type"] == "overloaded_error"
+    assert running.process.wait(15) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"PORT": "many"}, "PORT"),
+        ({"HOST": "0.0.0.0", "CLIENT_API_KEYS": ""}, "CLIENT_API_KEYS"),
+        ({"ROTATION": "random"}, "ROTATION"),
+        ({"ACCOUNTS_TOML": "[[account]]\nname = 1"}, "ACCOUNTS_TOML"),
+        ({"ACCOUNTS_FILE": "nowhere.toml"}, "nowhere.toml"),
+        ({"CLIENT_API_KEYS": "sha256:zz"}, "CLIENT_API_KEYS"),
+    ],
+)
+def test_a_refused_start_names_the_variable(tmp_path, settings, named):
+    process = GatewayProcess(tmp_path, **settings).start().process
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert named in output
+    assert "Traceback" not in output
+
+
+def test_bytes_that_are_not_http_get_the_envelope(gateway):
+    running = gateway()
+    for garbage in (b"\x16\x03\x01\x00\xa5\r\n\r\n", b"GET / HTTP/9\r\n\r\n", b"NONSENSE\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", running.port)) as connection:
+            connection.sendall(garbage)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.split(b"\r\n")[0].split(b" ")[1] == b"400"
+        assert json.loads(body)["error"]["type"] == "invalid_request_error"
+
+
+def test_a_body_that_is_far_too_large_still_gets_its_413(gateway):
+    running = gateway(MAX_REQUEST_BYTES="100000")
+    answer = requests.post(f"{running.url}/v1/messages", data=b"x" * 50_000_000)
+    assert answer.status_code == 413
+    assert answer.json()["error"]["type"] == "request_too_large"
+
+
+def test_every_line_is_json_when_asked_for(gateway, simulator):
+    running = gateway(LOG_FORMAT="json")
+    assert post(running).status_code == 200
+    line = running.wait_for_line(re.compile("key-1"))
+    running.terminate()
+    assert running.process.wait(15) == 0
+    for each in running.lines:
+        json.loads(each)
+    record = json.loads(line)
+    assert record["request_id"].startswith("req_")
+    assert "key-a" not in running.output
+
+
+def test_the_readme_starts_as_printed():
+    readme = (subprocess.check_output(["git", "show", ":README.md"])).decode()
+    assert "make run" in readme
