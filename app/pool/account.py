@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 AccountKind = Literal["api_key", "oauth", "service_account", "vertex", "code_assist"]
@@ -25,7 +26,7 @@ class Account:
     """One entry of the accounts file (or one of ``GEMINI_API_KEYS``), immutable.
 
     A changed entry makes a new object under the same name; leases taken on the old one live on.
-    ``api_key`` and ``credentials`` never show in a repr.
+    ``api_key``, ``credentials`` and ``proxy`` (which may hold a password) never show in a repr.
     """
 
     name: str
@@ -41,10 +42,10 @@ class Account:
     concurrency: int = 8
     weight: int = 1
     priority: int = 0
-    """Higher is used first; a lower one only when no higher one is usable."""
+    """Higher is used first; a lower one only when no higher one is usable and free."""
     base_url: str = ""
     """Overrides the kind's own base URL, without version; empty for the default."""
-    proxy: str = ""
+    proxy: str = field(default="", repr=False)
     disabled: bool = False
 
     @property
@@ -66,7 +67,40 @@ class Account:
         """Tell whether ``model`` (a Gemini model id) matches one of the account's globs."""
         return any(fnmatchcase(model, glob) for glob in self.models)
 
+    def same_credential(self, other: Account) -> bool:
+        """Tell whether ``other`` spends the same quota: the same credential at the same place."""
+        mine = (self.kind, self.api_key, self.credentials, self.base_url)
+        return mine == (other.kind, other.api_key, other.credentials, other.base_url)
+
 
 def account_tag(name: str) -> str:
     """Return the stable, anonymous tag of the account called ``name`` (8 hex digits)."""
     return hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Digests:
+    """What an account's past is kept under, so that a changed account starts afresh.
+
+    ``credential`` changes with the key, the credentials file's content or the base URL: quota
+    that ran out is then somebody else's. ``definition`` changes with any setting of the account:
+    a fault that only an operator can mend may then be mended.
+    """
+
+    credential: str
+    definition: str
+
+
+def account_digests(account: Account) -> Digests:
+    """Return the digests of ``account``; reads its credentials file, whose absence is a content."""
+    secret = hashlib.sha256()
+    for part in (account.kind, account.api_key, account.credentials, account.base_url):
+        secret.update(part.encode() + b"\0")
+    if account.credentials:
+        try:
+            secret.update(Path(account.credentials).read_bytes())
+        except OSError:
+            secret.update(b"absent")
+    credential = secret.hexdigest()[:16]
+    rest = f"{credential} {account!r} {account.proxy}"
+    return Digests(credential, hashlib.sha256(rest.encode()).hexdigest()[:16])
