@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 PATIENCE = 0.25
 """Seconds to wait for another process's write. While it waits, a gevent worker stands still."""
+OPENING_PATIENCE = 5.0
 KEYS_AT_ONCE = 500
 WRITES_PER_PURGE = 200
 MOST_ROWS = 200_000
@@ -122,13 +123,25 @@ class SqliteStore:
             self._connection.close()
 
     def _connect(self) -> sqlite3.Connection:
-        # One transaction at a time, begun by us; the lock stands in for the thread check.
-        connection = sqlite3.connect(self._path, timeout=PATIENCE, check_same_thread=False)
-        # WAL: readers never wait for a writer. NORMAL: a power cut may cost the last writes.
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.executescript(SCHEMA)
-        return connection
+        """Open and prepare the file, with patience: all workers do so at the same moment."""
+        deadline = time.monotonic() + OPENING_PATIENCE
+        while True:
+            # The lock of this store stands in for sqlite3's own check of threads.
+            connection = sqlite3.connect(self._path, timeout=PATIENCE, check_same_thread=False)
+            try:
+                # WAL: readers never wait for a writer. NORMAL: a power cut may cost the last
+                # writes. The switch to WAL does not wait for others, hence the loop.
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.executescript(SCHEMA)
+            except sqlite3.Error as error:
+                connection.close()
+                locked = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+                if not locked or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return connection
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with self._lock:

@@ -1,0 +1,255 @@
+"""The stores: one contract for both, then what each promises of its own."""
+
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from app.pool.state import GuardedStore, MemoryStore, StateError, guarded, open_store
+from app.pool.state.sqlite import SqliteStore
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request, tmp_path, clock):
+    if request.param == "memory":
+        opened = MemoryStore(clock=clock)
+    else:
+        opened = SqliteStore(tmp_path / "state.db", clock=clock)
+    yield opened
+    opened.close()
+
+
+def test_what_is_put_is_got(store):
+    store.put_many({"a": "1", "b": "zwei\n\0\U0001f600"}, 10)
+    store.put_many({"a": "3"}, 10)
+    assert store.get_many(["a", "b", "c"]) == {"a": "3", "b": "zwei\n\0\U0001f600"}
+    assert store.get_many([]) == {}
+
+
+def test_entries_end_with_their_time(store, clock):
+    store.put_many({"short": "1"}, 10)
+    store.put_many({"long": "2"}, 20)
+    clock.advance(10)
+    assert store.get_many(["short", "long"]) == {"long": "2"}
+    assert store.scan("") == {"long": "2"}
+    store.put_many({"short": "again"}, 5)
+    assert store.get_many(["short"]) == {"short": "again"}
+
+
+def test_scan_goes_by_prefix(store):
+    store.put_many({"p/a": "1", "p/b%_": "2", "p": "3", "q/a": "4", "P/a": "5", "p/ü": "6"}, 10)
+    assert store.scan("p/") == {"p/a": "1", "p/b%_": "2", "p/ü": "6"}
+    assert store.scan("nothing/") == {}
+
+
+def test_delete_removes_what_is_there(store):
+    store.put_many({"a": "1", "b": "2"}, 10)
+    store.delete(["a", "never"])
+    assert store.get_many(["a", "b"]) == {"b": "2"}
+
+
+def test_many_keys_at_once(store):
+    values = {f"k{number}": str(number) for number in range(2000)}
+    store.put_many(values, 10)
+    assert store.get_many(values) == values
+
+
+def test_it_answers(store):
+    assert store.ping() is True
+
+
+def test_threads_share_it(store):
+    def work(number):
+        for turn in range(20):
+            store.put_many({f"{number}/{turn}": "x"}, 60)
+            store.get_many([f"{number}/{turn}"])
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(store.scan("")) == 320
+
+
+def test_memory_drops_what_was_used_longest_ago(clock):
+    store = MemoryStore(most_entries=2, clock=clock)
+    store.put_many({"a": "1", "b": "2"}, 10)
+    store.get_many(["a"])
+    store.put_many({"c": "3"}, 10)
+    assert store.scan("") == {"a": "1", "c": "3"}
+
+
+def test_memory_is_bounded_in_bytes(clock):
+    store = MemoryStore(most_bytes=10_000, clock=clock)
+    for number in range(20):
+        store.put_many({str(number): "x" * 1700}, 10)
+    assert list(store.scan("")) == ["15", "16", "17", "18", "19"]
+    store.put_many({"huge": "x" * 20_000}, 10)
+    assert store.scan("") == {}
+
+
+def test_sqlite_survives_and_is_shared(tmp_path):
+    path = tmp_path / "new" / "folder" / "state.db"
+    first = SqliteStore(path)
+    second = SqliteStore(path)
+    first.put_many({"a": "1"}, 60)
+    assert second.get_many(["a"]) == {"a": "1"}
+    first.close()
+    second.close()
+    third = SqliteStore(path)
+    assert third.get_many(["a"]) == {"a": "1"}
+    third.close()
+
+
+def test_sqlite_is_bounded_and_purged(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr("app.pool.state.sqlite.WRITES_PER_PURGE", 2)
+    path = tmp_path / "state.db"
+    store = SqliteStore(path, most_rows=3, clock=clock)
+    for number in range(9):
+        store.put_many({str(number): "x"}, 60)
+        clock.advance(1)
+    assert store.scan("") == {"6": "x", "7": "x", "8": "x"}
+    clock.advance(100)
+    store.put_many({"a": "x"}, 60)
+    store.put_many({"b": "x"}, 60)
+    assert sqlite3.connect(path).execute("SELECT key FROM entries").fetchall() == [("a",), ("b",)]
+    store.close()
+
+
+def test_sqlite_opens_its_own_connection_after_a_fork(tmp_path, monkeypatch):
+    store = SqliteStore(tmp_path / "state.db")
+    before = store._connection
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    store.put_many({"a": "1"}, 60)
+    assert store._connection is not before
+    assert store.get_many(["a"]) == {"a": "1"}
+    store.close()
+    before.close()
+
+
+def test_sqlite_gives_up_soon_on_a_locked_file(tmp_path):
+    path = tmp_path / "state.db"
+    store = SqliteStore(path)
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StateError) as caught:
+        store.put_many({"a": "1"}, 60)
+    assert str(caught.value) == f"the state file {path} does not answer: database is locked"
+    assert store.get_many(["a"]) == {}
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    store.put_many({"a": "1"}, 60)
+    assert store.get_many(["a"]) == {"a": "1"}
+    store.close()
+
+
+OPENING = """
+import sys
+from pathlib import Path
+from app.pool.state.sqlite import SqliteStore
+
+sys.stdin.readline()
+store = SqliteStore(Path(sys.argv[1]))
+store.put_many({sys.argv[2]: "here"}, 60)
+"""
+
+
+def test_many_workers_may_open_a_new_file_at_once(tmp_path):
+    path = tmp_path / "state.db"
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPENING, str(path), str(number)],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(8)
+    ]
+    for child in children:
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    assert [child.communicate()[1] for child in children] == [""] * 8
+    store = SqliteStore(path)
+    assert store.scan("") == {str(number): "here" for number in range(8)}
+    store.close()
+
+
+def test_urls(tmp_path):
+    relative = open_store("sqlite:///var/state.db", tmp_path)
+    assert (tmp_path / "var" / "state.db").is_file()
+    absolute = open_store(f"sqlite:///{tmp_path}/abs/state.db", tmp_path / "elsewhere")
+    assert (tmp_path / "abs" / "state.db").is_file()
+    memory = open_store("memory://", tmp_path)
+    for store in (relative, absolute, memory):
+        assert store.ping()
+        store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        (
+            "redis://:password@host/0",
+            "STATE_URL names a Redis server, which this version can't use: write sqlite:///PATH "
+            "for the workers of one machine, or memory:// for one process",
+        ),
+        ("sqlite:///", "STATE_URL must be memory:// or sqlite:///PATH"),
+        ("postgres://host", "STATE_URL must be memory:// or sqlite:///PATH"),
+    ],
+)
+def test_urls_that_name_no_store(url, message, tmp_path):
+    with pytest.raises(StateError) as caught:
+        open_store(url, tmp_path)
+    assert str(caught.value) == message
+
+
+def test_a_file_that_is_no_database(tmp_path):
+    (tmp_path / "state.db").write_text("this is not a database, and long enough to tell\n" * 9)
+    with pytest.raises(StateError) as caught:
+        open_store("sqlite:///state.db", tmp_path)
+    assert str(caught.value) == (
+        f"the state file {tmp_path}/state.db can't be opened: file is not a database"
+    )
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "var").write_text("a file")
+    with pytest.raises(StateError, match="can't be opened"):
+        open_store("sqlite:///var/state.db", tmp_path)
+
+
+class Failing:
+    def fail(self, *args):
+        raise StateError("the store is down")
+
+    get_many = put_many = delete = scan = fail
+
+    def ping(self):
+        return False
+
+    def close(self):
+        pass
+
+
+def test_a_failing_store_costs_nothing_but_a_line_now_and_then(clock, caplog):
+    store = GuardedStore(Failing(), clock=clock)
+    with caplog.at_level(logging.WARNING):
+        assert store.get_many(["a"]) == {}
+        store.put_many({"a": "1"}, 1)
+        store.delete(["a"])
+        assert store.scan("") == {}
+        assert store.ping() is False
+        clock.advance(30)
+        store.scan("")
+    assert caplog.messages == [
+        "the store is down (1 failure(s) since the last such line)",
+        "the store is down (4 failure(s) since the last such line)",
+    ]
+    assert guarded(store) is store
