@@ -25,6 +25,8 @@ NO_QUOTA = 86_400.0
 """How long a (project, model) without any quota is left alone; a plan may change by then."""
 LONGEST = 31 * 86_400.0
 """Google's longest window is a month: whatever exceeds it is a clock gone wrong."""
+SAME_MOMENT = 1.0
+"""Seconds by which the instants named to requests that ran at once may differ."""
 MEMORY = 3600.0
 """Seconds that an ended cooldown still counts as the one before, for the doubling."""
 
@@ -104,7 +106,9 @@ class Cooldowns:
                 return None
             strikes += 1
             until = now + backoff(exhausted, strikes)
-        if before and before.until >= until:
+        # Refusals of requests that ran at once each name a slightly later instant: no news.
+        tolerance = SAME_MOMENT if before and started <= before.since else 0.0
+        if before and before.until > now and before.until + tolerance >= until:
             return None
         cooldown = Cooldown(*key, until, now, exhausted.window, exhausted.reason, strikes)
         self._entries[key] = cooldown

@@ -42,20 +42,36 @@ class Ledger:
         *,
         cooldowns: Iterable[Cooldown] = (),
         marks: Iterable[Mark] = (),
-        missing_only: bool = False,
     ) -> None:
-        """Store records of ``account``; with ``missing_only`` those that `read` did not find."""
+        """Store records of ``account``."""
         for cooldown in cooldowns:
             key = _key(COOLDOWNS, account.name, cooldown.project, cooldown.model)
-            if not (missing_only and key in self._seen):
-                record = asdict(cooldown) | {"account": account.name, "of": digests.credential}
-                ttl = cooldown.until - now if cooldown.until else LIFTED_TTL
-                self._store.put_many({key: json.dumps(record)}, max(1.0, ttl))
+            record = asdict(cooldown) | {"account": account.name, "of": digests.credential}
+            ttl = cooldown.until - now if cooldown.until else LIFTED_TTL
+            self._store.put_many({key: json.dumps(record)}, max(1.0, ttl))
+        for mark in marks:
+            record = asdict(mark) | {"account": account.name}
+            key = _key(MARKS, account.name, mark.project)
+            self._store.put_many({key: json.dumps(record)}, MARK_TTL)
+
+    def restore(
+        self,
+        account: Account,
+        digests: Digests,
+        now: float,
+        cooldowns: Iterable[Cooldown],
+        marks: Iterable[Mark],
+    ) -> None:
+        """Store those records of ``account`` again that the last `read` did not find."""
+        for cooldown in cooldowns:
+            key = _key(COOLDOWNS, account.name, cooldown.project, cooldown.model)
+            # A store that fails takes its time with every call: no more than one then.
+            if key not in self._seen and not self._store.failing:
+                self.write(account, digests, now, cooldowns=[cooldown])
         for mark in marks:
             key = _key(MARKS, account.name, mark.project)
-            if not (missing_only and key in self._seen):
-                record = asdict(mark) | {"account": account.name}
-                self._store.put_many({key: json.dumps(record)}, MARK_TTL)
+            if key not in self._seen and not self._store.failing:
+                self.write(account, digests, now, marks=[mark])
 
     def read(
         self, digests: dict[str, Digests]

@@ -195,15 +195,7 @@ class ClientPool:
         )
         for name, member in members.items():
             member.merge(cooldowns.get(name, []), marks.get(name, []), now)
-            mine, verdicts = member.records(now)
-            self._ledger.write(
-                member.account,
-                member.digests,
-                now,
-                cooldowns=mine,
-                marks=verdicts,
-                missing_only=True,
-            )
+            self._ledger.restore(member.account, member.digests, now, *member.records(now))
         self._changed()
 
     def accounts(self) -> list[Account]:

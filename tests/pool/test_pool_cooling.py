@@ -113,6 +113,15 @@ def test_refusals_of_requests_already_under_way_are_one_refusal():
     assert cooldowns.until("p", "m", NOON) == NOON + 1
 
 
+def test_delays_named_to_requests_that_ran_at_once_are_one_cooldown():
+    cooldowns = Cooldowns()
+    first = cooldowns.add(Exhausted("minute", 20), "p", "m", NOON - 1, NOON)
+    assert cooldowns.add(Exhausted("minute", 20), "p", "m", NOON - 1, NOON + 0.3) is None
+    assert cooldowns.active(NOON) == [first]
+    longer = cooldowns.add(Exhausted("day"), "p", "m", NOON - 1, NOON + 0.3)
+    assert cooldowns.active(NOON) == [longer]
+
+
 def test_a_shorter_cooldown_does_not_end_a_longer_one():
     cooldowns = Cooldowns()
     cooldowns.add(Exhausted("day"), "p", "m", NOON, NOON)

@@ -160,18 +160,24 @@ def test_a_request_writes_nothing(clock, account):
 
 
 def test_a_store_that_fails_does_not_stop_the_pool(clock, account):
+    calls = []
+
     class Broken(MemoryStore):
         def put_many(self, values, ttl):
+            calls.append("put")
             raise StateError("full")
 
         def scan(self, prefix):
+            calls.append("scan")
             raise StateError("gone")
 
     pool = ClientPool([account("a"), account("b")], store=Broken(), clock=clock)
     cool(pool, Exhausted("day"))
     pool.mark_unusable(account("b"), "revoked")
-    pool.sync()
     assert [view.state for view in pool.snapshot()] == ["cooling", "unusable"]
+    calls.clear()
+    pool.sync()
+    assert calls == ["scan", "scan"]
 
 
 CHILD = """

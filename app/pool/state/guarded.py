@@ -6,8 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 from app.pool.state.store import StateError, StateStore
+
+T = TypeVar("T")
 
 log = logging.getLogger("gateway.state")
 
@@ -24,36 +27,24 @@ class GuardedStore:
         self._lock = threading.Lock()
         self._silent_until = 0.0
         self._failures = 0
+        self.failing = False
+        """Whether the last call failed."""
 
     def get_many(self, keys: Iterable[str]) -> dict[str, str]:
         """Return the values of those of ``keys`` that are there; {} when the store fails."""
-        try:
-            return self._store.get_many(keys)
-        except StateError as error:
-            self._report(error)
-            return {}
+        return self._try(lambda: self._store.get_many(keys)) or {}
 
     def put_many(self, values: Mapping[str, str], ttl: float) -> None:
         """Store ``values`` for ``ttl`` seconds, if the store can."""
-        try:
-            self._store.put_many(values, ttl)
-        except StateError as error:
-            self._report(error)
+        self._try(lambda: self._store.put_many(values, ttl))
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove ``keys``, if the store can."""
-        try:
-            self._store.delete(keys)
-        except StateError as error:
-            self._report(error)
+        self._try(lambda: self._store.delete(keys))
 
     def scan(self, prefix: str) -> dict[str, str]:
         """Return every entry whose key begins with ``prefix``; {} when the store fails."""
-        try:
-            return self._store.scan(prefix)
-        except StateError as error:
-            self._report(error)
-            return {}
+        return self._try(lambda: self._store.scan(prefix)) or {}
 
     def ping(self) -> bool:
         """Tell whether the store answers."""
@@ -62,6 +53,16 @@ class GuardedStore:
     def close(self) -> None:
         """Close the store."""
         self._store.close()
+
+    def _try(self, work: Callable[[], T]) -> T | None:
+        try:
+            result = work()
+        except StateError as error:
+            self.failing = True
+            self._report(error)
+            return None
+        self.failing = False
+        return result
 
     def _report(self, error: StateError) -> None:
         with self._lock:
