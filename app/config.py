@@ -157,11 +157,12 @@ def _aliases(value: str) -> tuple[tuple[str, str], ...]:
 
 
 def _state_url(value: str) -> str:
-    if value == "memory://" or value.startswith(("redis://", "rediss://")):
+    if value == "memory://" or (value.startswith("sqlite:///") and len(value) > 10):
         return value
-    if value.startswith("sqlite:///") and len(value) > len("sqlite:///"):
-        return value
-    raise SettingsError("must be memory://, sqlite:///PATH, redis://HOST or rediss://HOST")
+    if value.startswith(("redis://", "rediss://")):
+        # Not repeated: the address may hold a password.
+        raise SettingsError("can't be a Redis server in this version; write sqlite:///PATH")
+    raise SettingsError("must be memory:// or sqlite:///PATH")
 
 
 @dataclass(frozen=True)
@@ -246,7 +247,7 @@ VARIABLES = (
         "STATE_URL",
         "sqlite:///var/state.db",
         _state_url,
-        "memory://, sqlite:///PATH (all workers of one machine) or redis://HOST (many machines).",
+        "memory:// (one process) or sqlite:///PATH (all workers of a machine, survives restarts).",
     ),
     Variable(
         "DRAIN_TIMEOUT", "30", _seconds(0, 3600), "Seconds that open streams get after SIGTERM."
@@ -293,7 +294,9 @@ def load_settings(environ: Mapping[str, str], root: Path | None = None) -> Setti
     return settings
 
 
-_SECRET = frozenset({"GEMINI_API_KEYS", "CLIENT_API_KEYS", "ADMIN_API_KEY", "ACCOUNTS_TOML"})
+_SECRET = frozenset(
+    {"GEMINI_API_KEYS", "CLIENT_API_KEYS", "ADMIN_API_KEY", "ACCOUNTS_TOML", "STATE_URL"}
+)
 
 
 def _shown(variable: Variable, text: str) -> str:

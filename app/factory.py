@@ -25,7 +25,7 @@ from app.pool.account import Account
 from app.pool.pool import ClientPool
 from app.pool.registry import ModelInfo, ModelRegistry
 from app.pool.sources import load_accounts, watched_file
-from app.pool.state import open_store
+from app.pool.state import StateError, open_store
 from app.pool.watch import AccountsWatcher
 from app.relay.relay import Relay, RelaySettings
 from app.simulator.server import Simulator
@@ -46,7 +46,10 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.store = open_store(settings.state_url, settings.root)
+        try:
+            self.store = open_store(settings.state_url, settings.root)
+        except StateError as error:
+            raise SettingsError(f"STATE_URL: {error}") from None
         self._simulator: Simulator | None = None
         self._start_lock = threading.Lock()
         self._started = False
@@ -86,7 +89,10 @@ class Gateway:
                 return
             self.pool.replace_accounts(self.accounts())
             AccountsWatcher(
-                watched_file(self.settings), load=self.accounts, apply=self._apply
+                watched_file(self.settings),
+                load=self.accounts,
+                apply=self._apply,
+                each_time=self.pool.sync,
             ).start()
             self.registry.start()
             self._started = True

@@ -66,7 +66,7 @@ class Attempt:
         wanted = Wanted(
             model=self._job.model,
             affinity_key=self._job.affinity_key,
-            preferred_account=self._job.preferred_account,
+            preferred_account=step.prefer or self._job.preferred_account,
             tried=frozenset(course.tried),
             avoid=frozenset(course.avoid),
         )

@@ -40,10 +40,15 @@ FAILURES = {
 
 @dataclass
 class Next:
-    """How the next attempt is made. ``lease`` is kept for the same account, None to rotate."""
+    """How the next attempt is made.
+
+    ``lease`` is kept for the same account, None to rotate; ``refresh`` gets a new token first;
+    ``prefer`` is the tag of the account whose next project comes before other accounts.
+    """
 
     lease: Lease | None = None
     refresh: bool = False
+    prefer: str = ""
 
 
 @dataclass
@@ -68,7 +73,7 @@ class Course:
                 if not self.switch_on_quota:
                     raise self.ended(error)
                 self.tried.add((account.name, lease.project))
-                return Next()
+                return Next(prefer=account.tag)
             case Fault.CREDENTIAL:
                 self.tried.update((account.name, project) for project in self._out(error, lease))
                 return Next()

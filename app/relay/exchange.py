@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -175,11 +176,19 @@ class Exchange:
             step = self._course.after(error, lease)
             if self._sent:
                 raise self._course.ended(error)
-        except RelayError:
+        except RelayError as ended:
             attempt.close()
+            if ended.failure is Failure.QUOTA:
+                self._tell_reset(ended)
             raise
         attempt.close(keep_lease=step.lease is not None)
         return step
+
+    def _tell_reset(self, ended: RelayError) -> None:
+        """The pool knows better than ``RetryInfo``, which says seconds when a day is out."""
+        reset = self._pool.earliest_reset(self._job.model)
+        if reset is not None:
+            ended.retry_after = max(0.0, reset - time.time())
 
     def _tell_pool(self, error: UpstreamError, lease: Lease) -> None:
         account = lease.account

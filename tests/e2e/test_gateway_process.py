@@ -46,7 +46,10 @@ def test_streaming_and_not_streaming_give_the_same_message(gateway):
         streamed = stream.get_final_message()
     assert whole.content[0].text == text
     ignore = {"id"}
-    assert whole.model_dump(exclude=ignore)["content"] == streamed.model_dump(exclude=ignore)["content"]
+    assert (
+        whole.model_dump(exclude=ignore)["content"]
+        == streamed.model_dump(exclude=ignore)["content"]
+    )
     assert whole.usage.output_tokens == streamed.usage.output_tokens > 0
     assert whole.model == streamed.model == MODEL
 

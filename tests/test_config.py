@@ -1,0 +1,102 @@
+"""Settings: every value that can't be right is refused in one line that names the variable."""
+
+from pathlib import Path
+
+import pytest
+
+from app.config import VARIABLES, Settings, SettingsError, example_env, load_settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_defaults_are_the_contracts(tmp_path):
+    settings = load_settings({}, tmp_path)
+    assert settings == Settings(root=tmp_path, environ={}, model_aliases=settings.model_aliases)
+    assert settings.model_aliases[-1] == ("claude-*", "gemini-3.8-flash")
+
+
+def test_the_environment_beats_the_dotenv_file_and_empty_is_absent(tmp_path):
+    (tmp_path / ".env").write_text("PORT=9000\nGEMINI_API_KEYS=a, b,\nREQUEST_RETRY=0\n")
+    settings = load_settings({"PORT": "9001", "LOG_LEVEL": ""}, tmp_path)
+    assert (settings.port, settings.gemini_api_keys) == (9001, ("a", "b"))
+    assert (settings.request_retry, settings.log_level) == (0, "info")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("PORT", "x", "PORT must be a whole number from 0 to 65535, not 'x'"),
+        ("PORT", "70000", "PORT must be a whole number from 0 to 65535, not '70000'"),
+        ("WEB_CONCURRENCY", "0", "WEB_CONCURRENCY must be a whole number from 1 to 256, not '0'"),
+        (
+            "KEEPALIVE_INTERVAL",
+            "nan",
+            "KEEPALIVE_INTERVAL must be seconds, 0.05 to 86400, e.g. 2.5, not 'nan'",
+        ),
+        ("STREAM_RESUME", "maybe", "STREAM_RESUME must be true or false, not 'maybe'"),
+        (
+            "ROTATION",
+            "random",
+            "ROTATION must be one of round_robin, fill_first, least_busy, sticky, not 'random'",
+        ),
+        (
+            "STATE_URL",
+            "mysql://x",
+            "STATE_URL must be memory:// or sqlite:///PATH",
+        ),
+        (
+            "STATE_URL",
+            "redis://:password@host",
+            "STATE_URL can't be a Redis server in this version; write sqlite:///PATH",
+        ),
+        (
+            "GEMINI_BASE_URL",
+            "localhost:9999",
+            "GEMINI_BASE_URL must be a base such as https://host or http://127.0.0.1:9999, "
+            "not 'localhost:9999'",
+        ),
+        (
+            "MODEL_ALIASES",
+            "claude-*",
+            "MODEL_ALIASES has 'claude-*', which is not a glob=model pair such as "
+            "claude-*=gemini-3.8-flash, not 'claude-*'",
+        ),
+        ("MAX_REQUEST_BYTES", "-1", None),
+        ("REQUEST_RETRY", "-1", None),
+        ("LOG_FORMAT", "xml", None),
+    ],
+)
+def test_a_wrong_value_is_named(tmp_path, name, value, message):
+    with pytest.raises(SettingsError) as caught:
+        load_settings({name: value}, tmp_path)
+    assert str(caught.value).startswith(f"{name} must") or str(caught.value) == message
+    assert message is None or str(caught.value) == message
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "gateway.example"])
+def test_off_loopback_client_keys_are_required(tmp_path, host):
+    with pytest.raises(SettingsError, match="CLIENT_API_KEYS must be set"):
+        load_settings({"HOST": host}, tmp_path)
+    assert load_settings({"HOST": host, "CLIENT_API_KEYS": "k"}, tmp_path).host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "localhost", "::1"])
+def test_on_loopback_they_are_not(tmp_path, host):
+    assert load_settings({"HOST": host}, tmp_path).on_loopback
+
+
+def test_no_secret_shows_in_the_repr(tmp_path):
+    secrets = {
+        "GEMINI_API_KEYS": "sesame1",
+        "CLIENT_API_KEYS": "sesame2",
+        "ADMIN_API_KEY": "sesame3",
+        "ACCOUNTS_TOML": "sesame4",
+    }
+    assert "sesame" not in repr(load_settings(secrets, tmp_path))
+
+
+def test_the_example_file_is_the_contract():
+    assert (ROOT / ".env.example").read_text() == example_env()
+    assert {variable.name.lower() for variable in VARIABLES} == set(
+        Settings.__dataclass_fields__
+    ) - {"root", "environ"}
