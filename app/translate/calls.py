@@ -1,0 +1,102 @@
+"""The model's function calls as ``tool_use`` blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from app.translate.blocks import BlockWriter
+from app.translate.errors import BadAnswer
+from app.translate.partial_args import PartialCall
+from app.translate.reply import ReplyContext
+from app.translate.signatures import pack_tool_id
+from app.translate.thinking import ThinkingWriter
+
+_NAMESPACES = ("default_api:", "default_api.")
+"""What Gemini at times puts before a function's name."""
+
+
+class CallWriter:
+    """Writes calls as they are complete.
+
+    A call to a tool that was not declared is passed on under its name: clients answer it with an
+    error result, from which the model recovers, and Claude Code's deferred tools are such calls.
+    """
+
+    def __init__(
+        self,
+        context: ReplyContext,
+        writer: BlockWriter,
+        new_nonce: Callable[[], str],
+        notes: dict[str, str],
+    ) -> None:
+        self._context = context
+        self._writer = writer
+        self._new_nonce = new_nonce
+        self._notes = notes
+        self._partial: PartialCall | None = None
+        self._refused = False
+        self._newest = ("", -1)
+        self.count = 0
+
+    @property
+    def newest_nonce(self) -> str:
+        """The nonce of the call that is the answer's newest block, "" when that is no call."""
+        nonce, index = self._newest
+        return nonce if index == self._writer.index else ""
+
+    def refuse(self) -> None:
+        """Write no more calls: Gemini has said that they are faulty."""
+        self._refused = True
+        self._partial = None
+
+    def part(self, call: Mapping[str, Any], signature: str, thinking: ThinkingWriter) -> None:
+        """Take in a ``functionCall``; raises `BadAnswer` when it can't be one."""
+        if self._refused:
+            return
+        name, call_id = call.get("name"), _word(call.get("id"))
+        if isinstance(name, str) and name:
+            self.complete()
+            if self._context.one_call_only and self.count:
+                return
+            thinking.lead_to(signature)
+            self._partial = PartialCall(name, call_id, signature)
+        elif self._partial is None:
+            if call.get("args"):
+                raise BadAnswer("The upstream sent a function call without a name.")
+            return  # the end mark of a call that is complete or was dropped
+        elif signature and not self._partial.signature:
+            self._partial.signature = signature
+        self._partial.add(call)
+        if not call.get("willContinue"):
+            self.complete()
+
+    def complete(self, *, whole: bool = True) -> None:
+        """Write the call under way, if there is one; drop it when it can't be ``whole``."""
+        call, self._partial = self._partial, None
+        if call is None or not whole:
+            return
+        if call.mid_string:
+            raise BadAnswer("The upstream left a function call unfinished.")
+        nonce = self._new_nonce()
+        tool_id, kept = pack_tool_id(nonce, call.call_id, call.signature, self._context.target)
+        self._notes.update(kept)
+        self._writer.tool("tool_use", tool_id, self._client_name(call.name), call.args)
+        self.count += 1
+        self._newest = (nonce, self._writer.index)
+
+    def _client_name(self, name: str) -> str:
+        """Return the client's name of the function that Gemini calls ``name``."""
+        names, known = self._context.tool_names, self._context.known_tools
+        if name in names:
+            return names[name]
+        for namespace in _NAMESPACES:
+            bare = name.removeprefix(namespace)
+            if bare != name and name not in known and (bare in names or bare in known):
+                return names.get(bare, bare)
+        return name
+
+
+def _word(value: object) -> str:
+    """Return Gemini's id of a call, "" when it is none that can travel in ours."""
+    return value if isinstance(value, str) and value.isascii() else ""
