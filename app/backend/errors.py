@@ -38,7 +38,8 @@ class UpstreamError(Exception):
     ``fault`` decides what happens; ``status`` is Google's HTTP status (0 when there was none);
     ``message`` is Google's own words with every credential removed; ``reason`` is ErrorInfo's
     ``reason`` or Google's ``status`` word ("API_KEY_INVALID", "UNAVAILABLE"), for logs;
-    ``exhausted`` is set when and only when ``fault`` is QUOTA.
+    ``exhausted`` is set when and only when ``fault`` is QUOTA; ``per_project`` is True when a
+    CREDENTIAL fault concerns only the project that was asked for, not the whole account.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class UpstreamError(Exception):
         status: int = 0,
         reason: str = "",
         exhausted: Exhausted | None = None,
+        per_project: bool = False,
     ) -> None:
         super().__init__(message)
         self.fault = fault
@@ -56,3 +58,4 @@ class UpstreamError(Exception):
         self.status = status
         self.reason = reason
         self.exhausted = exhausted
+        self.per_project = per_project

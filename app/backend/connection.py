@@ -1,0 +1,259 @@
+"""Connections that can be cut from another thread, whatever they are waiting for.
+
+``requests`` has no way to end a call that is blocked in connect, in the TLS handshake, before the
+headers or between two events. The connections here tell the current `Call` which socket they
+use, and `Call.abort` shuts that socket down: the blocked thread or greenlet then wakes at once.
+"""
+
+from __future__ import annotations
+
+import _socket
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util.connection import allowed_gai_family
+
+
+class Aborted(Exception):
+    """The call was aborted by its owner: nobody waits for its outcome."""
+
+
+class Call:
+    """One upstream call as the one who may want to end it sees it. Good for one attempt."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._socket: Any = None
+        self._copy: _socket.socket | None = None
+        self.reused = False
+        """The connection of the latest try has served another call before."""
+        self.fresh_only = False
+        """The next try must not use a connection that served another call."""
+
+    @property
+    def aborted(self) -> bool:
+        """Tell whether `abort` was called."""
+        return self._ended.is_set()
+
+    def abort(self) -> None:
+        """End the call from any thread; what it is blocked in ends at once. Idempotent."""
+        with self._lock:
+            self._ended.set()
+            for handle in (self._socket, self._copy):
+                if handle is not None:
+                    _shut_down(handle)
+
+    def wait_aborted(self, timeout: float) -> bool:
+        """Sleep for ``timeout`` seconds, less when aborted meanwhile; returns `aborted`."""
+        return self._ended.wait(timeout)
+
+    def check(self) -> None:
+        """Raise `Aborted` if the call was aborted."""
+        if self._ended.is_set():
+            raise Aborted
+
+    def attach(self, sock: Any) -> None:
+        """Use ``sock`` from here on; raises `Aborted`."""
+        with self._lock:
+            self.check()
+            self._socket = _bare(sock)
+
+    def detach(self) -> None:
+        """Forget the socket: it is free for other calls now."""
+        with self._lock:
+            self._socket = None
+
+    def attach_copy(self, sock: Any) -> None:
+        """Use ``sock`` until `drop_copy`, also while a TLS wrapper takes it over."""
+        copy = _socket.socket(fileno=_socket.dup(sock.fileno()))
+        with self._lock:
+            self._copy, old = copy, self._copy
+            if self._ended.is_set():
+                _shut_down(copy)
+        if old is not None:
+            old.close()
+
+    def drop_copy(self) -> None:
+        """Close what `attach_copy` opened."""
+        with self._lock:
+            copy, self._copy = self._copy, None
+        if copy is not None:
+            copy.close()
+
+
+def _bare(sock: Any) -> Any:
+    """Return the C-level socket below gevent's and urllib3's wrappers.
+
+    Its own ``shutdown`` is needed: that of an ``SSLSocket`` takes the TLS object away under the
+    reading thread, which then reads ciphertext as text.
+    """
+    inner = getattr(sock, "socket", sock)  # urllib3's TLS-in-TLS, for https proxies
+    return getattr(inner, "_sock", inner)
+
+
+def _shut_down(sock: Any) -> None:
+    with suppress(OSError):
+        _socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+_current: ContextVar[Call | None] = ContextVar("upstream_call", default=None)
+
+
+@contextmanager
+def tracked(call: Call) -> Iterator[None]:
+    """Have the connections opened or used inside the block known to ``call``."""
+    token = _current.set(call)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+class _Tracked(HTTPConnection):
+    """What all connection classes below share."""
+
+    _call: Call | None = None
+    _served = False
+
+    def connect(self) -> None:
+        self._served = False
+        call = _current.get()
+        if call is None:
+            super().connect()
+            return
+        try:
+            super().connect()
+        finally:
+            call.drop_copy()
+        call.attach(self.sock)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        call = self._call = _current.get()
+        if call is not None:
+            call.reused = self.sock is not None and self._served
+            if self.sock is not None:
+                call.attach(self.sock)
+        super().request(*args, **kwargs)
+
+    def getresponse(self) -> Any:
+        response = super().getresponse()
+        self._served = True
+        return response
+
+    def leave_call(self) -> None:
+        """End the use by the current call, before the connection is kept for others."""
+        call, self._call = self._call, None
+        if call is not None:
+            call.detach()
+            if call.aborted:
+                self.close()
+
+
+class _Direct(_Tracked):
+    """A connection to the host itself or to an HTTP proxy."""
+
+    def _new_conn(self) -> socket.socket:
+        # As urllib3's, but the socket is known to the call before it connects.
+        call = _current.get()
+        try:
+            addresses = socket.getaddrinfo(
+                self._dns_host, self.port, allowed_gai_family(), socket.SOCK_STREAM
+            )
+        except (socket.gaierror, UnicodeError) as error:
+            failure = error if isinstance(error, socket.gaierror) else socket.gaierror(str(error))
+            raise NameResolutionError(self.host, self, failure) from error
+        refusal = OSError("the host has no address")
+        for family, kind, protocol, _, address in addresses:
+            if call is not None:
+                call.check()
+            sock = socket.socket(family, kind, protocol)
+            try:
+                for option in self.socket_options or ():
+                    sock.setsockopt(*option)
+                if call is not None:
+                    call.attach_copy(sock)
+                sock.settimeout(self.timeout)
+                sock.connect(address)
+            except OSError as error:
+                sock.close()
+                refusal = error
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                return sock
+        if isinstance(refusal, TimeoutError):
+            raise ConnectTimeoutError(self, f"Connecting to {self.host} timed out.") from refusal
+        raise NewConnectionError(self, f"Connecting to {self.host} failed.") from refusal
+
+
+class _ViaSocks(_Tracked):
+    """A connection through a SOCKS proxy, whose own handshake only the connect timeout ends."""
+
+    def _new_conn(self) -> socket.socket:
+        sock: socket.socket = super()._new_conn()
+        call = _current.get()
+        if call is not None:
+            call.attach_copy(sock)
+        return sock
+
+
+class _DirectHttp(_Direct, HTTPConnection):
+    pass
+
+
+class _DirectHttps(_Direct, HTTPSConnection):
+    pass
+
+
+class _SocksHttp(_ViaSocks, SOCKSConnection):
+    pass
+
+
+class _SocksHttps(_ViaSocks, SOCKSHTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    """What all pools below share: no call keeps hold of a connection that others may get."""
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection = super()._get_conn(timeout)
+        call = _current.get()
+        if call is not None and call.fresh_only:
+            connection.close()
+        return connection
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.leave_call()
+        super()._put_conn(conn)
+
+
+class _DirectHttpPool(_Pool):
+    ConnectionCls = _DirectHttp
+
+
+class _DirectHttpsPool(_Pool, HTTPSConnectionPool):
+    ConnectionCls = _DirectHttps
+
+
+class _SocksHttpPool(_Pool):
+    ConnectionCls = _SocksHttp
+
+
+class _SocksHttpsPool(_Pool, HTTPSConnectionPool):
+    ConnectionCls = _SocksHttps
+
+
+DIRECT_POOLS = {"http": _DirectHttpPool, "https": _DirectHttpsPool}
+SOCKS_POOLS = {"http": _SocksHttpPool, "https": _SocksHttpsPool}

@@ -1,0 +1,198 @@
+"""From the bytes of an answer to Gemini's chunks, each as soon as it has arrived.
+
+Understood are all forms that a Gemini-shaped upstream sends: server-sent events (``alt=sse``),
+the JSON array (without it), one object per line, one plain object, and the bare, indented error
+object that Google puts between two events.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import requests
+from urllib3 import HTTPResponse
+
+from app.backend.errors import Fault, UpstreamError
+
+LONGEST_EVENT = 64 << 20
+"""Bytes of one event; an inline picture has some 10 MB."""
+READ_SIZE = 16_384
+
+_decode = json.JSONDecoder().decode
+# Strings are matched whole, so that braces inside them don't count.
+_TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}]')
+_BETWEEN_OBJECTS = b" \t\r\n[],"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_IGNORED_FIELDS = (b":", b"event:", b"id:", b"retry:", b"event", b"id", b"retry")
+
+
+class WholeLines:
+    r"""Stands in for ``response.raw``, so that ``iter_lines`` gets lines as they arrive.
+
+    What ``requests`` does by itself is wrong for a stream: without chunked encoding it waits for
+    a full buffer, it takes a ``\r\n`` that is split between two reads for two line ends, and a
+    long line costs time quadratic in its length. Here each piece ends with a line end, and no
+    line end is ever split.
+    """
+
+    def __init__(self, raw: HTTPResponse) -> None:
+        self._raw = raw
+
+    def stream(self, chunk_size: int, decode_content: bool) -> Iterator[bytes]:
+        """Yield pieces of whole lines, the last one perhaps without its end."""
+        read = self._raw.read1
+        kept = bytearray()
+        while data := read(READ_SIZE, decode_content):
+            if not kept and data.endswith(b"\n"):  # nearly always: one read, one event
+                yield data
+                continue
+            start = max(0, len(kept) - 1)
+            kept += data
+            # A final "\r" may be half a line end: it waits for the next byte.
+            end = max(kept.rfind(b"\n", start), kept.rfind(b"\r", start, len(kept) - 1)) + 1
+            if end:
+                yield bytes(kept[:end])
+                del kept[:end]
+            elif len(kept) > LONGEST_EVENT:
+                raise too_long()
+        if kept:
+            yield bytes(kept)
+
+    def close(self) -> None:
+        """Close the connection: the rest of the answer is not wanted."""
+        self._raw.close()
+
+    def release_conn(self) -> None:
+        """Give the connection back, where reading to the end has not done so already."""
+        self._raw.release_conn()
+
+
+def read_lines(response: requests.Response) -> Iterator[bytes]:
+    """Yield the lines of a streamed ``response`` without their ends, each as it arrives."""
+    response.raw = WholeLines(response.raw)
+    return response.iter_lines()
+
+
+def parse_chunks(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects in ``lines``; raises `UpstreamError` BROKEN on anything else.
+
+    An event is complete as soon as its data is a JSON value: waiting for the blank line after it
+    would only cost time, since nothing can follow a complete value within an event.
+    """
+    data = _Collected()
+    bare = _BareObjects()
+    for line in lines:
+        if line.startswith(b"data:") and not bare.inside:
+            text = line[5:]
+            if not data.size:
+                try:
+                    value = _decode(str(text, "utf-8"))
+                except (ValueError, RecursionError):
+                    if text.strip() not in (b"", b"[DONE]"):
+                        data.add(text)
+                    continue
+                yield from _objects(value)
+            else:
+                data.add(text)
+        elif bare.inside:
+            yield from bare.feed(line)
+        elif not line:
+            yield from data.take()
+        elif not line.startswith(_IGNORED_FIELDS):
+            yield from data.take()
+            line = line.removeprefix(_BYTE_ORDER_MARK)  # noqa: PLW2901
+            if line.startswith(b"data:"):
+                data.add(line[5:])
+            else:
+                yield from bare.feed(line)
+    if bare.inside:
+        raise garbage("ended in the middle of an object")
+    yield from data.take()
+
+
+class _Collected:
+    """Pieces of one JSON value, bounded."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._pieces: list[bytes] = []
+
+    def add(self, piece: bytes) -> None:
+        self.size += len(piece) + 1
+        if self.size > LONGEST_EVENT:
+            raise too_long()
+        self._pieces.append(piece)
+
+    def take(self) -> Iterator[dict[str, Any]]:
+        """Yield what the pieces make together, and start anew."""
+        if not self.size:
+            return
+        text = b"\n".join(self._pieces)
+        self.size = 0
+        self._pieces = []
+        try:
+            value = _decode(str(text, "utf-8"))
+        except (ValueError, RecursionError):
+            raise garbage("sent an event that is not JSON") from None
+        yield from _objects(value)
+
+
+class _BareObjects:
+    """Finds JSON objects that come without SSE framing, over any number of lines."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._object = _Collected()
+
+    @property
+    def inside(self) -> bool:
+        """Tell whether an object has begun that has not ended."""
+        return self._depth > 0
+
+    def feed(self, line: bytes) -> Iterator[dict[str, Any]]:
+        """Yield the objects that end in ``line``."""
+        start = 0
+        for token in _TOKENS.finditer(line):
+            brace = token[0]
+            if brace == b"{":
+                if not self._depth:
+                    self._check_between(line[start : token.start()])
+                    start = token.start()
+                self._depth += 1
+            elif brace == b"}":
+                self._depth -= 1
+                if self._depth < 0:
+                    raise garbage("sent something that is not JSON")
+                if not self._depth:
+                    self._object.add(line[start : token.end()])
+                    start = token.end()
+                    yield from self._object.take()
+        if self._depth:
+            self._object.add(line[start:])
+        else:
+            self._check_between(line[start:])
+
+    @staticmethod
+    def _check_between(text: bytes) -> None:
+        if text.strip(_BETWEEN_OBJECTS):
+            raise garbage("sent something that is not JSON")
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    for item in value if isinstance(value, list) else (value,):
+        if not isinstance(item, dict):
+            raise garbage("sent a JSON value that is not an object")
+        yield item
+
+
+def garbage(what: str) -> UpstreamError:
+    """Return the error of an upstream whose bytes make no answer."""
+    return UpstreamError(Fault.BROKEN, f"The upstream {what}.", reason="garbage")
+
+
+def too_long() -> UpstreamError:
+    """Return the error of an event without end."""
+    return garbage(f"sent an event of more than {LONGEST_EVENT >> 20} MiB")

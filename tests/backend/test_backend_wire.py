@@ -1,0 +1,407 @@
+"""Answers over real sockets: framing, timing, cuts, kept connections."""
+
+import gzip
+import json
+import threading
+import zlib
+
+import pytest
+from raw_servers import chunk, serving, sse, text_chunk
+
+from app.backend.errors import Fault, UpstreamError
+from app.backend.upstream import Call, ListedModel, Upstream, UpstreamSettings
+from app.pool.account import Account
+
+ONE, TWO = text_chunk("öne"), text_chunk("two")
+BODY = {"contents": [{"role": "user", "parts": [{"text": "hé 😀"}]}]}
+
+
+def account(server, **options):
+    return Account("a", "api_key", api_key="secret-key", base_url=server.url, **options)
+
+
+def generate(upstream, server, call=None, **options):
+    return upstream.generate(
+        account(server, **options), "", "gemini-3.8-flash", BODY, call or Call()
+    )
+
+
+def outcome(error):
+    return error.fault, error.status, error.message
+
+
+def test_the_request_is_what_google_wants(upstream):
+    def handler(visit):
+        visit.request()
+        visit.chunked(sse(ONE))
+
+    with serving(handler) as server:
+        chunks = upstream.generate(account(server), "proj-1", "gemini-3.8-flash", BODY, Call())
+        assert list(chunks) == [ONE]
+        [(line, headers, body)] = server.requests
+    assert line == "POST /v1beta/models/gemini-3.8-flash:streamGenerateContent?alt=sse HTTP/1.1"
+    assert body == json.dumps(BODY, ensure_ascii=False, separators=(",", ":")).encode()
+    assert headers == {
+        "host": f"127.0.0.1:{server.port}",
+        "user-agent": "claude-gemini-gateway/0.1.0",
+        "accept": "*/*",
+        "accept-encoding": "identity",
+        "connection": "keep-alive",
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        "x-goog-api-key": "secret-key",
+        "x-goog-user-project": "proj-1",
+    }
+
+
+def plain(head):
+    return lambda visit, body: visit.send(head + b"\r\n", body)
+
+
+def sent_chunked(visit, body):
+    visit.chunked(body)
+
+
+def sent_in_bytes(visit, body):
+    visit.chunked(*(body[i : i + 1] for i in range(len(body))))
+
+
+def sent_gzipped(visit, body):
+    packed = gzip.compress(body)
+    visit.send(
+        b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed),
+        packed,
+    )
+
+
+def sent_with_length(visit, body):
+    visit.answer(body, content_type="text/html")
+
+
+FRAMINGS = {
+    "chunked": sent_chunked,
+    "one byte at a time": sent_in_bytes,
+    "gzip": sent_gzipped,
+    "content-length, wrong type": sent_with_length,
+    "HTTP/1.0 to the end": plain(b"HTTP/1.0 200 OK\r\n"),
+    "connection: close": plain(b"HTTP/1.1 200 OK\r\nconnection: close\r\n"),
+}
+BODIES = {
+    "sse": sse(ONE, TWO),
+    "sse with bare newlines": sse(ONE, TWO, end=b"\n\n"),
+    "sse, no end": sse(ONE, TWO).rstrip(),
+    "sse, single newlines": sse(ONE, TWO, end=b"\n"),
+    "array": f"[{json.dumps(ONE)}\r\n,\r\n{json.dumps(TWO)}]".encode(),
+    "indented array": json.dumps([ONE, TWO], indent=2).encode(),
+    "compact array": json.dumps([ONE, TWO]).encode(),
+    "a line each": f"{json.dumps(ONE)}\n{json.dumps(TWO)}\n".encode(),
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+@pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS)
+def test_every_framing_of_every_form(upstream, framing, body):
+    def handler(visit):
+        visit.request()
+        framing(visit, body)
+
+    with serving(handler) as server:
+        assert list(generate(upstream, server)) == [ONE, TWO]
+
+
+HEADS = {
+    "chunked": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+    "to the end": b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n",
+    "content-length": b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n",
+    "gzip": b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("framing", HEADS)
+def test_an_event_leaves_when_it_arrives(upstream, framing):
+    """The server sends the second event only when the first has come out."""
+    seen = threading.Event()
+    packer = zlib.compressobj(wbits=31)
+
+    def framed(data):
+        if framing == "gzip":
+            return packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH)
+        return chunk(data) if framing == "chunked" else data
+
+    def handler(visit):
+        visit.request()
+        visit.send(HEADS[framing] + framed(sse(ONE)))
+        if seen.wait(4):
+            visit.send(framed(sse(TWO)))
+        visit.wait_for_hangup()
+
+    with serving(handler) as server:
+        chunks = generate(upstream, server)
+        assert next(chunks) == ONE
+        seen.set()
+        assert next(chunks) == TWO
+        chunks.close()
+        assert server.hung_up.wait(2)
+
+
+def test_connections_are_kept_after_a_whole_answer(upstream):
+    def handler(visit):
+        while visit.request():
+            visit.chunked(sse(ONE))
+
+    with serving(handler) as server:
+        for _ in range(3):
+            assert list(generate(upstream, server)) == [ONE]
+        assert (server.visits, len(server.requests)) == (1, 3)
+
+
+def test_a_connection_is_not_kept_after_half_an_answer(upstream):
+    def handler(visit):
+        while visit.request():
+            visit.chunked(sse(ONE), sse(TWO))
+
+    with serving(handler) as server:
+        first = generate(upstream, server)
+        assert next(first) == ONE
+        first.close()
+        assert list(generate(upstream, server)) == [ONE, TWO]
+        assert server.visits == 2
+
+
+def test_an_error_answer_keeps_its_connection(upstream):
+    def handler(visit):
+        while visit.request():
+            visit.answer({"error": {"code": 503, "status": "UNAVAILABLE", "message": "later"}}, 503)
+
+    with serving(handler) as server:
+        for _ in range(2):
+            with pytest.raises(UpstreamError) as caught:
+                list(generate(upstream, server))
+            assert outcome(caught.value) == (Fault.UNAVAILABLE, 503, "later")
+        assert server.visits == 1
+
+
+@pytest.mark.parametrize("how", ["closes", "resets"])
+def test_a_kept_connection_that_was_dropped_is_replaced_unseen(upstream, how):
+    """The server reads the second request and hangs up: no byte of an answer had come."""
+
+    def handler(visit):
+        visit.request()
+        visit.chunked(sse(ONE))
+        if visit.server.visits == 1:
+            visit.request()
+            if how == "resets":
+                linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
+                import socket
+
+                visit.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+    with serving(handler) as server:
+        assert list(generate(upstream, server)) == [ONE]
+        assert list(generate(upstream, server)) == [ONE]
+        assert server.visits == 2
+
+
+def test_a_fresh_connection_that_is_dropped_is_not_tried_twice(upstream):
+    with serving(lambda visit: visit.request()) as server:
+        with pytest.raises(UpstreamError) as caught:
+            list(generate(upstream, server))
+        assert (caught.value.fault, caught.value.status) == (Fault.BROKEN, 0)
+        assert server.visits == 1
+
+
+def cut_chunked(visit):
+    visit.chunked(sse(ONE), end=False)
+
+
+def cut_in_a_chunk(visit):
+    visit.chunked(sse(ONE), end=False)
+    visit.send(b"ff\r\ndata: {")
+
+
+def cut_length(visit):
+    visit.send(b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n", sse(ONE))
+
+
+def cut_event(visit):
+    visit.send(b"HTTP/1.0 200 OK\r\n\r\n", sse(ONE), b'data: {"candidates"')
+
+
+def stalled(visit):
+    visit.chunked(sse(ONE), end=False)
+    visit.wait_for_hangup()
+
+
+def html(visit):
+    visit.chunked(sse(ONE), b"<html>502</html>")
+
+
+CUTS = {
+    cut_chunked: (Fault.BROKEN, "The connection to the upstream broke."),
+    cut_in_a_chunk: (Fault.BROKEN, "The connection to the upstream broke."),
+    cut_length: (Fault.BROKEN, "The connection to the upstream broke."),
+    cut_event: (Fault.BROKEN, "The upstream sent an event that is not JSON."),
+    stalled: (Fault.TIMEOUT, "The upstream did not answer in time."),
+    html: (Fault.BROKEN, "The upstream sent something that is not JSON."),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS, ids=lambda cut: cut.__name__)
+def test_what_came_before_a_failure_is_delivered(cut):
+    def handler(visit):
+        visit.request()
+        cut(visit)
+
+    upstream = Upstream(UpstreamSettings(connect_timeout=1, read_timeout=0.2))
+    got = []
+    with serving(handler) as server, pytest.raises(UpstreamError) as caught:
+        got.extend(iter_into(got, generate(upstream, server)))
+    fault, message = CUTS[cut]
+    assert (got, *outcome(caught.value)) == ([ONE], fault, 0, message)
+
+
+def iter_into(got, chunks):
+    for item in chunks:
+        got.append(item)
+    return ()
+
+
+def test_silence_before_the_headers_is_a_timeout():
+    def handler(visit):
+        visit.request()
+        visit.wait_for_hangup()
+
+    upstream = Upstream(UpstreamSettings(connect_timeout=1, read_timeout=0.2))
+    with serving(handler) as server:
+        with pytest.raises(UpstreamError) as caught:
+            list(generate(upstream, server))
+        assert outcome(caught.value) == (Fault.TIMEOUT, 0, "The upstream did not answer in time.")
+        assert server.hung_up.wait(2)
+
+
+def test_a_refused_connection_and_an_unknown_name(upstream):
+    with serving(lambda visit: None) as server:
+        pass
+    with pytest.raises(UpstreamError) as caught:
+        list(generate(upstream, server))
+    assert outcome(caught.value) == (
+        Fault.BROKEN,
+        0,
+        "The upstream could not be reached (Connection refused).",
+    )
+    lost = Account("a", "api_key", api_key="k", base_url="http://no-such-host.invalid")
+    with pytest.raises(UpstreamError) as caught:
+        list(upstream.generate(lost, "", "gemini-3.8-flash", BODY, Call()))
+    assert caught.value.fault is Fault.BROKEN
+
+
+def test_a_redirect_is_a_failure_and_never_followed(upstream):
+    with serving(lambda visit: None) as elsewhere:
+
+        def handler(visit):
+            while visit.request():
+                visit.answer(b"moved", 307, extra=f"location: {elsewhere.url}/v1beta\r\n")
+
+        with serving(handler) as server, pytest.raises(UpstreamError) as caught:
+            list(generate(upstream, server))
+        assert (caught.value.fault, caught.value.status) == (Fault.BROKEN, 307)
+        assert elsewhere.visits == 0
+
+
+def test_no_cookie_and_no_netrc(upstream, tmp_path, monkeypatch):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login eve password pw\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+
+    def handler(visit):
+        while visit.request():
+            visit.answer({"totalTokens": 7}, extra="set-cookie: a=b\r\n")
+
+    with serving(handler) as server:
+        for _ in range(2):
+            count = upstream.count_tokens(account(server), "", "gemini-3.8-flash", BODY, Call())
+            assert count == 7
+        names = [set(headers) for _, headers, _ in server.requests]
+    assert not any(name & {"cookie", "authorization"} for name in names)
+
+
+def test_a_model_name_cannot_reach_another_path(upstream):
+    with serving(lambda visit: None) as server:
+        for model in ("../x", "a/b", "a?b", "a b", "", "a\r\nb", "ä", ".."):
+            with pytest.raises(UpstreamError) as caught:
+                list(upstream.generate(account(server), "", model, BODY, Call()))
+            assert (caught.value.fault, caught.value.status) == (Fault.NOT_FOUND, 404)
+        assert server.visits == 0
+
+
+def test_an_empty_answer_yields_nothing(upstream):
+    def handler(visit):
+        visit.request()
+        visit.answer(b"")
+
+    with serving(handler) as server:
+        assert list(generate(upstream, server)) == []
+
+
+def test_a_base_url_may_end_in_a_slash(upstream):
+    def handler(visit):
+        visit.request()
+        visit.answer({"totalTokens": "12"})
+
+    with serving(handler) as server:
+        slashed = Account("a", "api_key", api_key="k", base_url=f"{server.url}/")
+        inner = {"generateContentRequest": BODY}
+        assert upstream.count_tokens(slashed, "", "gemini-3.8-flash", inner, Call()) == 12
+        [(line, _, body)] = server.requests
+    assert line == "POST /v1beta/models/gemini-3.8-flash:countTokens HTTP/1.1"
+    assert json.loads(body) == {
+        "generateContentRequest": {"model": "models/gemini-3.8-flash", **BODY}
+    }
+
+
+def test_all_pages_of_the_models(upstream):
+    def handler(visit):
+        while request := visit.request():
+            if "pageToken=n+1" in request[0]:
+                visit.answer({"models": [{"name": "models/gemini-b"}]})
+            else:
+                model = {
+                    "name": "models/gemini-a",
+                    "displayName": "A",
+                    "inputTokenLimit": 10,
+                    "outputTokenLimit": 5,
+                    "supportedGenerationMethods": ["generateContent"],
+                    "thinking": True,
+                }
+                visit.answer({"models": [model], "nextPageToken": "n 1"})
+
+    with serving(handler) as server:
+        models = upstream.list_models(account(server))
+    assert models == [
+        ListedModel("gemini-a", "A", 10, 5, ("generateContent",), True),
+        ListedModel("gemini-b"),
+    ]
+
+
+def test_a_key_that_no_header_can_carry(upstream):
+    for key in ("ключ", "a\nb", ""):
+        broken = Account("a", "api_key", api_key=key, base_url="http://127.0.0.1:9")
+        with pytest.raises(UpstreamError) as caught:
+            list(upstream.generate(broken, "", "gemini-3.8-flash", BODY, Call()))
+        assert caught.value.fault is Fault.CREDENTIAL
+
+
+def test_forget_keeps_what_is_used(upstream):
+    def handler(visit):
+        while visit.request():
+            visit.answer({"totalTokens": 1})
+
+    with serving(handler) as server:
+        used = account(server)
+        count = lambda: upstream.count_tokens(used, "", "gemini-3.8-flash", BODY, Call())  # noqa: E731
+        count()
+        upstream.forget([used])
+        count()
+        upstream.forget([])
+        count()
+        assert server.visits == 1
