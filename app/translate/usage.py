@@ -34,7 +34,7 @@ class UsageMeter:
             value = metadata.get(field)
             if value is None:
                 continue
-            if type(value) is int:
+            if type(value) is int and value >= 0:
                 self._counts[field] = value
             elif isinstance(value, str) and value.isdecimal() and value.isascii():
                 self._counts[field] = int(value)  # proto JSON may write an int64 as a string
