@@ -230,8 +230,7 @@ class StreamTranslator:
         cited = grounding.cited(whole)
         for stretch in cited:
             stretch.start, stretch.end = max(stretch.start - cut, 0), stretch.end - cut
-        if self._seen:
-            self._settle_text()
+        self._settle_text()
         self._thinking.end()
         if self.done:
             return

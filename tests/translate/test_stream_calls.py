@@ -283,3 +283,10 @@ def test_a_streamed_call_that_the_limit_cut_is_dropped():
     message = fold(events)
     assert [block["type"] for block in message["content"]] == ["text"]
     assert message["stop_reason"] == "max_tokens"
+
+
+def test_an_empty_signed_text_behind_text_belongs_to_it_also_while_it_waits():
+    end = {"text": "", "thoughtSignature": "RU5E"}
+    for fields in ({}, {"stop_sequences": ("END",)}):
+        _, notes = content(chunk(call(), {"text": "E"}, end), **fields)
+        assert notes == {sig.text_key("E"): sig.text_note([(1, 1, "RU5E")], TARGET)}

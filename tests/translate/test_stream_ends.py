@@ -213,3 +213,13 @@ def test_nothing_comes_after_the_end():
     assert translator.feed(text_chunk("more", finishReason="SAFETY")) == []
     assert translator.feed({"error": {"message": "late"}}) == []
     assert translator.finish() == []
+
+
+def test_a_cached_count_alone_leaves_the_estimate_standing():
+    message = ended(
+        {"usageMetadata": {"cachedContentTokenCount": 5}},
+        text_chunk("x", finishReason="STOP"),
+        input_estimate=42,
+    )
+    assert message["usage"]["input_tokens"] == 42
+    assert message["usage"]["cache_read_input_tokens"] == 5

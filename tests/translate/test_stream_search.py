@@ -417,3 +417,33 @@ def test_the_query_of_a_search_streams_as_json():
     )
     (delta,) = [e["delta"] for e in events if e.get("delta", {}).get("type") == "input_json_delta"]
     assert json.loads(delta["partial_json"]) == {"query": 'say "hi"'}
+
+
+def test_a_signed_part_behind_a_cited_one_is_marked_in_its_own_block():
+    _, notes, _ = searched(
+        chunk({"text": "One."}, {"text": "Two", "thoughtSignature": "VFdP"}, finishReason="STOP"),
+        chunk(**grounding(at("One.Two", "One.", 0))),
+    )
+    assert notes == {sig.text_key("Two"): sig.text_note([(0, 3, "VFdP")], TARGET)}
+
+
+def test_segments_that_only_their_text_places_may_repeat_and_come_in_any_order():
+    whole = "Yes. But no. Yes. So."
+    message, _, _ = searched(
+        text_chunk(whole),
+        chunk(**grounding(support("Yes.", 0, end=4), support("Yes.", 1), support("But no.", 2))),
+        STOP,
+    )
+    assert outline(message)[2:] == [("Yes. ", "a"), ("But no. ", "c"), ("Yes.", "b"), (" So.", "")]
+
+
+def test_a_prompt_that_a_tool_fed_is_a_sign_of_a_search():
+    whole = "Found."
+    fed = {"usageMetadata": {"toolUsePromptTokenCount": 9}}
+    message, _, _ = searched(
+        text_chunk(whole) | fed,
+        chunk(**grounding(at(whole, whole, 0))),
+        STOP,
+        known_tools=frozenset({"Read"}),
+    )
+    assert outline(message) == ["server_tool_use", "web_search_tool_result", (whole, "a")]
