@@ -87,7 +87,7 @@ def parse_chunks(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     for line in lines:
         if line.startswith(b"data:") and not bare.inside:
             text = line[5:]
-            if not data.size:
+            if not data:
                 try:
                     value = _decode(str(text, "utf-8"))
                 except (ValueError, RecursionError):
@@ -117,22 +117,23 @@ class _Collected:
     """Pieces of one JSON value, bounded."""
 
     def __init__(self) -> None:
-        self.size = 0
-        self._pieces: list[bytes] = []
+        self._text = bytearray()
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
 
     def add(self, piece: bytes) -> None:
-        self.size += len(piece) + 1
-        if self.size > LONGEST_EVENT:
+        """Add a line; raises `UpstreamError` when it becomes too much."""
+        self._text += piece
+        self._text += b"\n"
+        if len(self._text) > LONGEST_EVENT:
             raise too_long()
-        self._pieces.append(piece)
 
     def take(self) -> Iterator[dict[str, Any]]:
         """Yield what the pieces make together, and start anew."""
-        if not self.size:
+        if not self._text:
             return
-        text = b"\n".join(self._pieces)
-        self.size = 0
-        self._pieces = []
+        text, self._text = self._text, bytearray()
         try:
             value = _decode(str(text, "utf-8"))
         except (ValueError, RecursionError):
