@@ -253,10 +253,12 @@ class TokenAuth:
 
     def _judged(self, error: exceptions.GoogleAuthError) -> UpstreamError:
         """Return what a refused refresh means."""
-        data = error.args[1] if len(error.args) > 1 else None
-        code = str(data.get("error", "")) if isinstance(data, dict) else ""
-        text = one_line(str(error.args[0]) if error.args else str(error), self._file_secrets())
-        final = code in PERMANENT or (not isinstance(data, dict | str) and not error.retryable)
+        text = one_line(str(error.args[0] if error.args else error), self._file_secrets())
+        # google-auth writes "invalid_grant: why" and, for federated ones, "Error code x: why".
+        words = text.partition(":")[0].split()
+        code = words[-1] if words else ""
+        final = code in PERMANENT or "Reauthentication" in text
+        code = code if len(words) in (1, 3) and code.isidentifier() else "refresh"
         if "iat" in text and "exp" in text:
             hint = "check this machine's clock"
         elif isinstance(self._credentials, user_credentials.Credentials) and self._path:
@@ -265,8 +267,8 @@ class TokenAuth:
             hint = f"check {self._path or 'the application default credentials'}"
         if final:
             text = f"Google refused the credential ({text}); {hint}"
-            return UpstreamError(Fault.CREDENTIAL, text, reason=code or "refresh")
-        return UpstreamError(Fault.UNAVAILABLE, f"no token came ({text})", reason=code or "refresh")
+            return UpstreamError(Fault.CREDENTIAL, text, reason=code)
+        return UpstreamError(Fault.UNAVAILABLE, f"no token came ({text})", reason=code)
 
     def _file_secrets(self) -> Collection[str]:
         names = ("refresh_token", "client_secret")
