@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,6 +136,15 @@ def _list(value: str) -> tuple[str, ...]:
     return tuple(item for item in (piece.strip() for piece in value.split(",")) if item)
 
 
+def _client_keys(value: str) -> tuple[str, ...]:
+    keys = _list(value)
+    for key in keys:
+        digest = key.removeprefix("sha256:")
+        if digest != key and not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
+            raise SettingsError("has a hashed key that is not sha256: and 64 hex digits")
+    return keys
+
+
 def _base_url(value: str) -> str:
     if not value:
         return ""
@@ -201,8 +211,8 @@ VARIABLES = (
     Variable(
         "CLIENT_API_KEYS",
         "",
-        _list,
-        "Comma-separated keys that clients must show; may be empty only on a loopback HOST.",
+        _client_keys,
+        "Comma-separated keys that clients show, plain or sha256:HEX; empty only on loopback.",
     ),
     Variable(
         "ADMIN_API_KEY", "", _text, "Opens /admin/ and /metrics; empty closes them off loopback."

@@ -160,7 +160,7 @@ def build(settings: Settings | None = None) -> Flask:
     logs.configure(settings.log_level, settings.log_format)
     load_accounts(settings)  # a wrong account refuses the start, in every process that has one
     gateway = Gateway(settings)
-    keys = _client_keys(settings)
+    keys = ClientKeys(settings.client_api_keys)
     replier = Replier(HangupWatch(), gateway.relay.done)
     aliases = settings.model_aliases
 
@@ -202,10 +202,3 @@ def build(settings: Settings | None = None) -> Flask:
     )
     app.register_blueprint(health_blueprint(gateway.readiness))
     return app
-
-
-def _client_keys(settings: Settings) -> ClientKeys:
-    try:
-        return ClientKeys(settings.client_api_keys)
-    except ValueError as error:
-        raise SettingsError(f"CLIENT_API_KEYS: {error}") from None

@@ -21,6 +21,8 @@ class GatewayProcess:
     ``folder`` is the working directory, so that no ``.env`` or state of the checkout is met.
     """
 
+    command = ("-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app")
+
     def __init__(self, folder: Path, **settings: str) -> None:
         base = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         self.settings = {
@@ -37,14 +39,15 @@ class GatewayProcess:
     def start(self) -> GatewayProcess:
         """Start it without waiting for anything."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app"],
+            [sys.executable, "-m", "gunicorn", *self.command],
             cwd=self.folder,
             env=self.settings,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         return self
 
     def __enter__(self) -> GatewayProcess:
@@ -69,6 +72,12 @@ class GatewayProcess:
     def terminate(self) -> None:
         """Ask it to drain and end, as a deploy does."""
         self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout: float = 20) -> int:
+        """Return the exit status, once all output has been read."""
+        status = self.process.wait(timeout)
+        self._reader.join(timeout)
+        return status
 
     def wait_for_line(self, pattern: re.Pattern[str], timeout: float = 30) -> str:
         """Return the next line of output that ``pattern`` is found in."""

@@ -1,0 +1,1 @@
+"""CPU time of the gateway, measured in one run beside a bare pass-through."""

@@ -1,0 +1,194 @@
+"""Counting, models, health, keys, and several workers, over a live gateway."""
+
+from __future__ import annotations
+
+import re
+import threading
+
+import anthropic
+import pytest
+import requests
+
+HELLO = {"messages": [{"role": "user", "content": "hello"}]}
+MODEL = "claude-sonnet-5"
+
+
+def test_tokens_are_counted_by_gemini(gateway, simulator):
+    client = anthropic.Anthropic(base_url=gateway().url, api_key="any")
+    short = client.messages.count_tokens(model=MODEL, **HELLO).input_tokens
+    long = client.messages.count_tokens(
+        model=MODEL, messages=[{"role": "user", "content": "hello " * 500}]
+    ).input_tokens
+    assert 0 < short < long
+    asked = [record.path for record in simulator.requests if "countTokens" in record.path]
+    assert asked == ["/v1beta/models/gemini-3.8-flash:countTokens"] * 2
+    client.messages.count_tokens(model=MODEL, **HELLO)
+    assert len([record for record in simulator.requests if "countTokens" in record.path]) == 2
+
+
+def test_a_burst_of_counts_is_not_a_burst_upstream(gateway, simulator):
+    running = gateway()
+    simulator.script("key-a", ["hang"] * 4)
+    counts = []
+
+    def count(number):
+        body = {"model": MODEL, "messages": [{"role": "user", "content": f"tool {number}"}]}
+        answer = requests.post(f"{running.url}/v1/messages/count_tokens", json=body, timeout=5)
+        counts.append(answer.json()["input_tokens"])
+
+    def hanging(number):
+        body = {"model": MODEL, "messages": [{"role": "user", "content": f"hang {number}"}]}
+        with pytest.raises(requests.Timeout):
+            requests.post(f"{running.url}/v1/messages/count_tokens", json=body, timeout=4)
+
+    first = [threading.Thread(target=hanging, args=(number,)) for number in range(4)]
+    for thread in first:
+        thread.start()
+    assert simulator.wait_for(lambda: simulator.in_flight("key-a") == 4, 5)
+    rest = [threading.Thread(target=count, args=(number,)) for number in range(21)]
+    for thread in rest:
+        thread.start()
+    for thread in (*first, *rest):
+        thread.join()
+    assert len(counts) == 21
+    assert all(0 < count < 100 for count in counts)
+    assert len([record for record in simulator.requests if "countTokens" in record.path]) == 4
+
+
+def test_models_are_what_the_accounts_serve_and_the_names_that_lead_there(gateway):
+    running = gateway(MODEL_ALIASES="claude-*opus*=gemini-4-hydrogen,claude-*=no-such-model")
+    client = anthropic.Anthropic(base_url=running.url, api_key="any")
+    names = [model.id for model in client.models.list(limit=5)]
+    assert "claude-opus-5-5" in names
+    assert "claude-sonnet-5" not in names
+    assert "gemini-4-hydrogen" in names
+    assert "claude-gemini-4-hydrogen" in names
+    assert len(names) == len(set(names))
+    model = client.models.retrieve("claude-opus-4-1-20250805")
+    assert (model.id, model.type, model.lifecycle) == (
+        "claude-opus-4-1-20250805",
+        "model",
+        "active",
+    )
+    with pytest.raises(anthropic.NotFoundError):
+        client.models.retrieve("claude-sonnet-5")
+
+
+def test_health_and_the_root(gateway):
+    running = gateway()
+    assert requests.get(f"{running.url}/healthz").json() == {"status": "ok"}
+    assert requests.head(running.url).status_code == 200
+    ready = requests.get(f"{running.url}/readyz")
+    assert ready.status_code == 200
+    assert "simulator" not in ready.text
+    assert ready.json() == {
+        "ready": True,
+        "serving": "gemini",
+        "accounts": 1,
+        "usable_account": True,
+        "state_store": True,
+        "draining": False,
+    }
+
+
+def test_a_dead_pool_is_not_ready(gateway, simulator):
+    running = gateway()
+    simulator.script("key-a", ["key-invalid"] * 3)
+    body = {"model": MODEL, "max_tokens": 9, **HELLO}
+    assert requests.post(f"{running.url}/v1/messages", json=body).status_code == 503
+    ready = requests.get(f"{running.url}/readyz")
+    assert (ready.status_code, ready.json()["usable_account"]) == (503, False)
+    listed = requests.get(f"{running.url}/v1/models").json()
+    assert listed == {"data": [], "has_more": False, "first_id": None, "last_id": None}
+    posts = [record for record in simulator.requests if "Content" in record.path]
+    assert requests.post(f"{running.url}/v1/messages", json=body).status_code == 503
+    assert [record for record in simulator.requests if "Content" in record.path] == posts
+    assert "key-a" not in running.output
+
+
+def test_client_keys_are_asked_for_on_every_call(gateway):
+    running = gateway(CLIENT_API_KEYS="open-sesame")
+    for call, path in (
+        (requests.post, "/v1/messages"),
+        (requests.post, "/v1/messages/count_tokens"),
+        (requests.get, "/v1/models"),
+        (requests.get, "/v1/models/claude-sonnet-5"),
+    ):
+        answer = call(f"{running.url}{path}")
+        assert (answer.status_code, answer.json()["error"]["type"]) == (401, "authentication_error")
+        assert answer.headers["request-id"] == answer.json()["request_id"]
+    client = anthropic.Anthropic(base_url=running.url, api_key="open-sesame")
+    assert client.messages.create(model=MODEL, max_tokens=100, **HELLO).content
+    assert "open-sesame" not in running.output
+
+
+def test_signatures_come_back_over_two_workers_and_a_restart(gateway, simulator):
+    settings = {"WEB_CONCURRENCY": "2", "GEMINI_API_KEYS": "key-a"}
+    tool = {
+        "name": "look_up",
+        "description": "Look something up",
+        "input_schema": {"type": "object", "properties": {"word": {"type": "string"}}},
+    }
+    running = gateway(**settings)
+    messages = [{"role": "user", "content": "Use the tool look_up."}]
+    options = {"model": MODEL, "max_tokens": 500, "tools": [tool]}
+
+    def client_of(process):
+        return anthropic.Anthropic(base_url=process.url, api_key="any", max_retries=0)
+
+    first = client_of(running).messages.create(messages=messages, **options)
+    call = first.content[-1]
+    assert (call.type, call.name) == ("tool_use", "look_up")
+    messages += [
+        {"role": "assistant", "content": first.content},
+        {
+            "role": "user",
+            "content": [{"type": "tool_result", "tool_use_id": call.id, "content": "found"}],
+        },
+    ]
+
+    def signatures(process):
+        answer = client_of(process).messages.create(messages=messages, **options)
+        assert answer.stop_reason == "end_turn"
+        return [
+            part["thoughtSignature"]
+            for content in simulator.requests[-1].body["contents"]
+            for part in content["parts"]
+            if "functionCall" in part
+        ]
+
+    seen = [signatures(running) for _ in range(4)]
+    running.__exit__()
+    seen.append(signatures(gateway(**settings)))
+    assert seen == [seen[0]] * 5
+    assert len(seen[0]) == 1
+    assert seen[0] != ["skip_thought_signature_validator"]
+
+
+def test_accounts_change_without_a_restart_and_without_touching_a_stream(
+    gateway, simulator, tmp_path
+):
+    def write(*keys):
+        entries = (
+            f'[[account]]\nname = "{key}"\nkind = "api_key"\napi_key = "{key}"\n' for key in keys
+        )
+        (tmp_path / "accounts.toml").write_text("".join(entries))
+
+    write("key-a")
+    running = gateway(GEMINI_API_KEYS="")
+    simulator.script("key-a", ["silent-after-1"])
+    body = {"model": MODEL, "max_tokens": 100, "stream": True, **HELLO}
+    stream = requests.post(f"{running.url}/v1/messages", json=body, stream=True)
+    lines = stream.iter_lines(chunk_size=1)
+    assert next(lines) == b"event: message_start"
+    write("key-b")
+    running.wait_for_line(re.compile("accounts.toml changed"))
+    body["stream"] = False
+    assert requests.post(f"{running.url}/v1/messages", json=body).status_code == 200
+    assert simulator.requests[-1].key == "key-b"
+    assert simulator.in_flight("key-a") == 1
+    (tmp_path / "accounts.toml").write_text("[[account]\n")
+    running.wait_for_line(re.compile(r"accounts\.toml:1.*stay as they are"))
+    assert requests.post(f"{running.url}/v1/messages", json=body).status_code == 200
+    stream.close()
+    assert simulator.wait_for(lambda: simulator.in_flight("key-a") == 0, 2)
