@@ -60,6 +60,7 @@ class Link:
     ) -> None:
         self.auth = auth
         self._session = session
+        self._headers = {**session.headers, "Accept-Encoding": "identity"}
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         self._wall = wall
@@ -105,15 +106,15 @@ class Link:
     def _opened(self, outgoing: Outgoing, call: Call, read_timeout: float) -> requests.Response:
         """Return the answer with its body unread, if it is a success."""
         credential = self.auth.headers()
-        headers = {"Accept-Encoding": "identity", **outgoing.headers, **credential}
+        headers = {**self._headers, **outgoing.headers, **credential}
         body = None
         if outgoing.body is not None:
             headers["Content-Type"] = "application/json"
             body = _encode(outgoing.body)
         try:
-            request = self._session.prepare_request(
-                requests.Request(outgoing.method, outgoing.url, headers=headers, data=body)
-            )
+            # Not the session's way, whose merging of settings costs more than all the rest.
+            request = requests.PreparedRequest()
+            request.prepare(outgoing.method, outgoing.url, headers=headers, data=body)
             response = self._send(request, call, read_timeout)
         except NETWORK_ERRORS as error:
             raise _failure(error, call, "The upstream could not be reached") from None

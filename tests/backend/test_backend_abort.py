@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from raw_servers import chunk, serving, sse, text_chunk
 
+from app.backend.errors import Fault, UpstreamError
 from app.backend.upstream import Aborted, Call, Upstream, UpstreamSettings
 from app.pool.account import Account
 
@@ -105,6 +106,18 @@ def test_over_tls(tls, monkeypatch, handler):
     context, bundle = tls
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
     check(handler, [] if handler is silent else [ONE], context)
+
+
+def test_a_certificate_that_is_not_trusted(tls):
+    with serving(silent, tls=tls[0]) as server:
+        account = Account("a", "api_key", api_key="k", base_url=server.url)
+        with pytest.raises(UpstreamError) as caught:
+            list(Upstream(SETTINGS).generate(account, "", "gemini-3.8-flash", {}, Call()))
+        assert (caught.value.fault, caught.value.message) == (
+            Fault.BROKEN,
+            "The upstream could not be reached (CERTIFICATE_VERIFY_FAILED).",
+        )
+        assert server.requests == []
 
 
 def test_in_the_tls_handshake():

@@ -522,3 +522,27 @@ def test_the_environments_proxy_is_used(upstream, server, monkeypatch):
         True,
         False,
     ]
+
+
+def test_a_socks_proxy(upstream):
+    def handler(visit):
+        reader = visit._reader
+        reader.read(reader.read(2)[1])
+        visit.send(b"\x05\x00")
+        visit.server.requests.append(reader.read(4) + reader.read(reader.peek(1)[0] + 3))
+        visit.send(b"\x05\x00\x00\x01" + b"\x00" * 6)
+        visit.request()
+        visit.chunked(sse(ONE))
+
+    with serving(handler) as proxy:
+        account = Account(
+            "a",
+            "api_key",
+            api_key="k",
+            base_url="http://gemini.invalid",
+            proxy=f"socks5h://127.0.0.1:{proxy.port}",
+        )
+        assert ask(upstream, account) == [ONE]
+        connect, (line, _, _) = proxy.requests
+    assert connect == b"\x05\x01\x00\x03" + bytes([14]) + b"gemini.invalid" + bytes([0, 80])
+    assert line.startswith("POST /v1beta/models/")
