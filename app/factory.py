@@ -22,6 +22,7 @@ from app.backend.upstream import Upstream, UpstreamSettings
 from app.config import Settings, SettingsError, load_settings
 from app.ops import logs
 from app.pool.account import Account
+from app.pool.accounts_file import AccountsError
 from app.pool.pool import ClientPool
 from app.pool.registry import ModelInfo, ModelRegistry
 from app.pool.sources import load_accounts, watched_file
@@ -52,7 +53,7 @@ class Gateway:
             raise SettingsError(f"STATE_URL: {error}") from None
         self._simulator: Simulator | None = None
         self._start_lock = threading.Lock()
-        self._started = False
+        self._running = threading.Event()
         self._draining = False
         self.pool = ClientPool([], rotation=settings.rotation, store=self.store)
         self.upstream = Upstream(
@@ -82,20 +83,20 @@ class Gateway:
 
     def start(self) -> None:
         """Load the accounts and start what runs in the background; further calls do nothing."""
-        if self._started:
+        if self._running.is_set():
             return
         with self._start_lock:
-            if self._started:
+            if self._running.is_set():
                 return
             self.pool.replace_accounts(self.accounts())
             AccountsWatcher(
                 watched_file(self.settings),
-                load=self.accounts,
+                load=self._reload,
                 apply=self._apply,
                 each_time=self.pool.sync,
             ).start()
             self.registry.start()
-            self._started = True
+            self._running.set()
         self._greet()
 
     def drain(self) -> None:
@@ -108,6 +109,13 @@ class Gateway:
     def accounts(self) -> list[Account]:
         """Return the configured accounts, or the simulator's when there is none."""
         return load_accounts(self.settings) or [self._simulator_account()]
+
+    def _reload(self) -> list[Account]:
+        accounts = self.accounts()
+        if not self.simulated and accounts[0].name == SIMULATOR:
+            # Real traffic must not get made-up answers because somebody emptied a file.
+            raise AccountsError([f"{watched_file(self.settings)}: has no account any more"])
+        return accounts
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Return whether requests can be served, and the facts for ``/readyz``."""

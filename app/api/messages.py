@@ -71,14 +71,14 @@ def messages_blueprint(
     def _count(conversation: Conversation, key: bytes) -> int:
         if not gate.enter():
             return conversation.estimate()
-        count = None
+        counted: int | None = None
         try:
             exchange = relay.exchange(relay.count_job(conversation))
             record = _AnswerRecord.of(conversation, exchange, None)
-            count = int(replier.first(exchange, record)["input_tokens"])
-            return count
+            counted = int(replier.first(exchange, record)["input_tokens"])
         finally:
-            gate.leave(key, count)
+            gate.leave(key, counted)
+        return counted
 
     return blueprint
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _socket
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -20,6 +21,10 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
+
+STALE_AFTER = 5.0
+"""Seconds of idleness after which a kept connection that breaks proves nothing: Google may have
+closed it. One that breaks sooner was broken by the upstream, and counts as a failure."""
 
 
 class Aborted(Exception):
@@ -34,8 +39,8 @@ class Call:
         self._ended = threading.Event()
         self._socket: Any = None
         self._copy: _socket.socket | None = None
-        self.reused = False
-        """The connection of the latest try has served another call before."""
+        self.stale = False
+        """The connection of the latest try lay idle for so long that it may have been closed."""
         self.fresh_only = False
         """The next try must not use a connection that served another call."""
 
@@ -122,10 +127,10 @@ class _Tracked(HTTPConnection):
     """What all connection classes below share."""
 
     _call: Call | None = None
-    _served = False
+    _idle_since = 0.0
 
     def connect(self) -> None:
-        self._served = False
+        self._idle_since = time.monotonic()
         call = _current.get()
         if call is None:
             super().connect()
@@ -139,18 +144,15 @@ class _Tracked(HTTPConnection):
     def request(self, *args: Any, **kwargs: Any) -> None:
         call = self._call = _current.get()
         if call is not None:
-            call.reused = self.sock is not None and self._served
+            idle = time.monotonic() - self._idle_since if self.sock is not None else 0.0
+            call.stale = idle > STALE_AFTER
             if self.sock is not None:
                 call.attach(self.sock)
         super().request(*args, **kwargs)
 
-    def getresponse(self) -> Any:
-        response = super().getresponse()
-        self._served = True
-        return response
-
     def leave_call(self) -> None:
         """End the use by the current call, before the connection is kept for others."""
+        self._idle_since = time.monotonic()
         call, self._call = self._call, None
         if call is not None:
             call.detach()

@@ -146,7 +146,7 @@ class Link:
             try:
                 return self._session.send(request, stream=True, timeout=timeout)
             except requests.ConnectionError as error:
-                if call.aborted or not call.reused or not _hung_up(error):
+                if call.aborted or not call.stale or not _hung_up(error):
                     raise
             # Google closed an idle connection while the request was on its way to it.
             call.fresh_only = True

@@ -8,6 +8,7 @@ import zlib
 import pytest
 from raw_servers import chunk, serving, sse, text_chunk
 
+from app.backend import connection
 from app.backend.errors import Fault, UpstreamError
 from app.backend.upstream import Call, ListedModel, Upstream, UpstreamSettings
 from app.pool.account import Account
@@ -182,8 +183,15 @@ def test_an_error_answer_keeps_its_connection(upstream):
 
 
 @pytest.mark.parametrize("how", ["closes", "resets"])
-def test_a_kept_connection_that_was_dropped_is_replaced_unseen(upstream, how):
-    """The server reads the second request and hangs up: no byte of an answer had come."""
+@pytest.mark.parametrize("idle", [True, False])
+def test_a_connection_dropped_after_long_idleness_is_replaced_unseen(
+    upstream, how, idle, monkeypatch
+):
+    """The server reads the second request and hangs up: no byte of an answer had come.
+
+    Only after long idleness can the server have closed it before; else it is the upstream's fault.
+    """
+    monkeypatch.setattr(connection, "STALE_AFTER", 0.0 if idle else 60.0)
 
     def handler(visit):
         visit.request()
@@ -198,8 +206,13 @@ def test_a_kept_connection_that_was_dropped_is_replaced_unseen(upstream, how):
 
     with serving(handler) as server:
         assert list(generate(upstream, server)) == [ONE]
-        assert list(generate(upstream, server)) == [ONE]
-        assert server.visits == 2
+        if idle:
+            assert list(generate(upstream, server)) == [ONE]
+            assert server.visits == 2
+            return
+        with pytest.raises(UpstreamError) as caught:
+            list(generate(upstream, server))
+        assert (caught.value.fault, server.visits) == (Fault.BROKEN, 1)
 
 
 def test_a_fresh_connection_that_is_dropped_is_not_tried_twice(upstream):

@@ -188,7 +188,7 @@ def test_accounts_change_without_a_restart_and_without_touching_a_stream(
     assert simulator.requests[-1].key == "key-b"
     assert simulator.in_flight("key-a") == 1
     (tmp_path / "accounts.toml").write_text("[[account]\n")
-    running.wait_for_line(re.compile(r"accounts\.toml:1.*stay as they are"))
+    running.wait_for_line(re.compile(r"accounts\.toml line 1: .*stay as they are"))
     assert requests.post(f"{running.url}/v1/messages", json=body).status_code == 200
     stream.close()
     assert simulator.wait_for(lambda: simulator.in_flight("key-a") == 0, 2)
