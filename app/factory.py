@@ -72,6 +72,7 @@ class Gateway:
                 quota_switch_project=settings.quota_switch_project,
                 pool_wait_timeout=settings.pool_wait_timeout,
                 keepalive_interval=settings.keepalive_interval,
+                stream_resume=settings.stream_resume,
             ),
         )
         self.registry = ModelRegistry(self.pool, self._list_models, list(KNOWN_MODELS))

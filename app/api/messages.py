@@ -6,7 +6,6 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from flask import Blueprint, Response, g, jsonify, request
@@ -51,9 +50,9 @@ def messages_blueprint(
         keys.check(request)
         body = load_messages(read_json(request, max_request_bytes))
         conversation = Conversation(body, resolve(body["model"]))
-        job = relay.answer_job(conversation, partial(_translator, conversation))
+        job = relay.answer_job(conversation, _translator)
         exchange = relay.exchange(job)
-        record = _AnswerRecord.of(conversation, exchange, job)
+        record = _AnswerRecord.of(conversation, exchange)
         answer = replier.stream if conversation.stream else replier.message
         return answer(exchange, record)
 
@@ -74,7 +73,7 @@ def messages_blueprint(
         counted: int | None = None
         try:
             exchange = relay.exchange(relay.count_job(conversation))
-            record = _AnswerRecord.of(conversation, exchange, None)
+            record = _AnswerRecord.of(conversation, exchange)
             counted = int(replier.first(exchange, record)["input_tokens"])
         finally:
             gate.leave(key, counted)
@@ -95,12 +94,10 @@ def _digest(model: str, body: dict[str, Any]) -> bytes:
 class _AnswerRecord(RequestRecord):
     """A record that takes its figures from the answer's translator when it is written."""
 
-    job: AnswerJob | None = None
+    exchange: Exchange | None = None
 
     @classmethod
-    def of(
-        cls, conversation: Conversation, exchange: Exchange, job: AnswerJob | None
-    ) -> _AnswerRecord:
+    def of(cls, conversation: Conversation, exchange: Exchange) -> _AnswerRecord:
         record = cls(
             request_id=g.request_id,
             path=request.path,
@@ -109,12 +106,13 @@ class _AnswerRecord(RequestRecord):
             stream=conversation.stream,
             trace=exchange.trace,
         )
-        record.job = job
+        record.exchange = exchange
         return record
 
     def write(self) -> None:
-        answer = self.job.answer if self.job else None
-        if isinstance(answer, StreamTranslator):
+        job = self.exchange.job if self.exchange else None
+        answer = job.answer if isinstance(job, AnswerJob) else None
+        if answer:
             self.served_model = answer.served_model
             self.stop_reason = answer.stop_reason or ""
             self.usage = answer.usage

@@ -53,7 +53,8 @@ class Exchange:
         pool_wait_timeout: float,
     ) -> None:
         self.trace = Trace()
-        self._job = job
+        self.job = job
+        """What is being asked; another job once the answer was resumed."""
         self._pool = pool
         self._upstream = upstream
         self._timer = timer
@@ -105,7 +106,7 @@ class Exchange:
 
     def _begin(self, step: Next) -> Attempt:
         attempt = Attempt(
-            self._job,
+            self.job,
             self._mailbox,
             self._pool,
             self._upstream,
@@ -120,7 +121,7 @@ class Exchange:
         """Yield what one attempt brings; raises `UpstreamError` when it fails."""
         translator: AnswerTranslator | None = None
         held: list[Event] = []
-        buffered, receive, silence = self._job.buffered, self._mailbox.get, self._silence
+        buffered, receive, silence = self.job.buffered, self._mailbox.get, self._silence
         while True:
             source, what, value = receive()
             if source is not attempt:
@@ -131,13 +132,13 @@ class Exchange:
             if what is What.FAILED:
                 raise self._told(value)
             if translator is None:
-                translator = self._job.translator(self._held_lease(attempt))
+                translator = self.job.translator(self._held_lease(attempt))
             try:
                 events = translator.feed(value) if what is What.CHUNK else translator.finish()
             except BadAnswer as bad:
                 raise self._bad(bad) from None
             if translator.notes:
-                self._job.keep(translator.notes)
+                self.job.keep(translator.notes)
                 translator.notes.clear()
             ended = what is What.END or translator.done
             if ended:
@@ -175,7 +176,7 @@ class Exchange:
         try:
             step = self._course.after(error, lease)
             if self._sent:
-                raise self._course.ended(error)
+                self._go_on(error)
         except RelayError as ended:
             attempt.close()
             if ended.failure is Failure.QUOTA:
@@ -184,9 +185,16 @@ class Exchange:
         attempt.close(keep_lease=step.lease is not None)
         return step
 
+    def _go_on(self, error: UpstreamError) -> None:
+        """Have the next attempt resume the answer; raises `RelayError` where it can't."""
+        resumed = self.job.resume()
+        if resumed is None:
+            raise self._course.ended(error)
+        self.job = resumed
+
     def _tell_reset(self, ended: RelayError) -> None:
         """The pool knows better than ``RetryInfo``, which says seconds when a day is out."""
-        reset = self._pool.earliest_reset(self._job.model)
+        reset = self._pool.earliest_reset(self.job.model)
         if reset is not None:
             ended.retry_after = max(0.0, reset - time.time())
 
@@ -218,7 +226,7 @@ class Exchange:
 
     def _nobody(self, error: PoolError) -> RelayError:
         """Return what the client gets when the pool has no account to give."""
-        model = self._job.model
+        model = self.job.model
         if isinstance(error, AllCooling):
             return RelayError(
                 Failure.QUOTA,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 from app.backend.upstream import Call, Upstream
@@ -12,6 +12,7 @@ from app.pool.pool import Lease
 from app.pool.state import StateStore
 from app.relay.ports import AnswerTranslator, Chunk, Event
 from app.translate.errors import BadAnswer
+from app.translate.resume import Sent, Translator, splicer
 from app.translate.target import Target
 
 NOTE_TTL = 7 * 86_400
@@ -33,6 +34,7 @@ class Translation(Protocol):
     def store_keys(self) -> list[str]: ...  # noqa: D102
     def render(self, target: Target, notes: Mapping[str, str]) -> dict[str, Any]: ...  # noqa: D102
     def render_count(self, target: Target, notes: Mapping[str, str]) -> dict[str, Any]: ...  # noqa: D102
+    def resumed(self, text: str) -> Translation: ...  # noqa: D102
 
 
 def target_of(lease: Lease, *, trust_foreign: bool = True) -> Target:
@@ -63,19 +65,30 @@ class _ConversationJob:
 
 
 class AnswerJob(_ConversationJob):
-    """Ask for an answer. ``new_translator`` makes a fresh one for an attempt's target."""
+    """Ask for an answer. ``new_translator`` makes a fresh one for a translation and a target.
+
+    With ``resume`` what leaves for the client is remembered, so that another attempt can go on
+    from there; ``sent`` is what had left before this job, ``asked`` the client's own request.
+    """
 
     def __init__(
         self,
         translation: Translation,
         upstream: Upstream,
         store: StateStore,
-        new_translator: Callable[[Target], AnswerTranslator],
+        new_translator: Callable[[Any, Target], Translator],
+        *,
+        resume: bool = False,
+        sent: Sent | None = None,
+        asked: Translation | None = None,
     ) -> None:
         super().__init__(translation, upstream, store)
+        self._asked = asked or translation
         self.buffered = not translation.stream
         self._new_translator = new_translator
-        self.answer: AnswerTranslator | None = None
+        self._resumed = sent is not None
+        self._sent = sent or (Sent() if resume and translation.stream else None)
+        self.answer: Translator | None = None
         """The translator of the newest attempt, for the log's figures."""
 
     def open(self, lease: Lease, call: Call, *, trust_foreign: bool) -> Iterator[Chunk]:
@@ -85,8 +98,24 @@ class AnswerJob(_ConversationJob):
 
     def translator(self, lease: Lease) -> AnswerTranslator:
         """Return a fresh translator whose signatures come from ``lease``'s account."""
-        self.answer = self._new_translator(target_of(lease))
+        fresh = partial(self._new_translator, self.translation, target_of(lease))
+        self.answer = splicer(fresh, self._sent, resumed=self._resumed)
         return self.answer
+
+    def resume(self) -> AnswerJob | None:
+        """Return the job of going on from what was sent, None when that would not be sound."""
+        sent, cut = self._sent, self.answer
+        if sent is None or cut is None or not sent.resumable:
+            return None
+        sent.cut(cut.usage)
+        return AnswerJob(
+            self._asked.resumed(sent.text),
+            self._upstream,
+            self._store,
+            self._new_translator,
+            sent=sent,
+            asked=self._asked,
+        )
 
 
 class CountJob(_ConversationJob):
@@ -104,6 +133,10 @@ class CountJob(_ConversationJob):
     def translator(self, lease: Lease) -> AnswerTranslator:
         """Return the translator that passes the count on."""
         return _CountTranslator()
+
+    def resume(self) -> None:
+        """Return None: a count has no beginning to go on from."""
+        return
 
 
 class _CountTranslator:

@@ -66,3 +66,7 @@ class Job(Protocol):
     def keep(self, notes: Mapping[str, str]) -> None:
         """Store what the next turn of the conversation will need."""
         ...
+
+    def resume(self) -> Job | None:
+        """Return the job of going on from what the client has, None when that is not sound."""
+        ...

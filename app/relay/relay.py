@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from app.backend.upstream import Upstream
 from app.pool.pool import ClientPool
@@ -12,7 +13,8 @@ from app.pool.state import StateStore
 from app.relay.exchange import Exchange
 from app.relay.jobs import AnswerJob, CountJob, Translation
 from app.relay.keepalive import KeepAliveTimer
-from app.relay.ports import AnswerTranslator, Job
+from app.relay.ports import Job
+from app.translate.resume import Translator
 from app.translate.target import Target
 
 
@@ -24,6 +26,7 @@ class RelaySettings:
     quota_switch_project: bool
     pool_wait_timeout: float
     keepalive_interval: float
+    stream_resume: bool = False
 
 
 class Relay:
@@ -41,10 +44,16 @@ class Relay:
         self._live: set[Exchange] = set()
 
     def answer_job(
-        self, translation: Translation, new_translator: Callable[[Target], AnswerTranslator]
+        self, translation: Translation, new_translator: Callable[[Any, Target], Translator]
     ) -> AnswerJob:
         """Return the job of answering ``translation``."""
-        return AnswerJob(translation, self._upstream, self._store, new_translator)
+        return AnswerJob(
+            translation,
+            self._upstream,
+            self._store,
+            new_translator,
+            resume=self._settings.stream_resume,
+        )
 
     def count_job(self, translation: Translation) -> CountJob:
         """Return the job of counting the tokens of ``translation``."""
