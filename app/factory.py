@@ -75,7 +75,7 @@ class Gateway:
                 stream_resume=settings.stream_resume,
             ),
         )
-        self.registry = ModelRegistry(self.pool, self._list_models, list(KNOWN_MODELS))
+        self.registry = ModelRegistry(self.pool, self._list_models, _known_models())
 
     @property
     def simulated(self) -> bool:
@@ -161,6 +161,16 @@ class Gateway:
             return
         names = ", ".join(f"{account.name} ({account.kind})" for account in accounts)
         log.info("serving on %s from %d account(s): %s", address, len(accounts), names)
+
+
+def _known_models() -> list[ModelInfo]:
+    """Return what stands in for an account's listing until it has been fetched."""
+    return [
+        ModelInfo(
+            model.id, model.display_name, model.input_limit, model.output_limit, model.thinking
+        )
+        for model in KNOWN_MODELS
+    ]
 
 
 def build(settings: Settings | None = None) -> Flask:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class BadAnswer(Exception):
     """Gemini's answer is no answer.
@@ -13,3 +15,27 @@ class BadAnswer(Exception):
         super().__init__(message)
         self.message = message
         self.retryable = retryable
+
+
+class InvalidRequest(ValueError):
+    """The client's request can't be right; ``message`` is ``path: reason``, as Anthropic's."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+_TOO_LONG = re.compile(
+    r"input token count \(?(\d+)\)? exceeds the maximum number of tokens allowed \(?(\d+)\)?", re.I
+)
+
+
+def client_message(google_message: str) -> str:
+    """Return ``google_message`` in the wording that Anthropic's clients parse, where there is one.
+
+    Claude Code recognises "prompt is too long", numbers included, and compacts the conversation.
+    """
+    match = _TOO_LONG.search(google_message)
+    if match:
+        return f"prompt is too long: {match[1]} tokens > {match[2]} maximum"
+    return google_message

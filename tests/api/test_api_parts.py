@@ -158,7 +158,10 @@ def test_either_header_with_a_valid_key_is_enough(client, headers, status):
 def test_everything_unknown_is_in_the_envelope(client):
     assert client.get("/nowhere").json["error"]["type"] == "not_found_error"
     wrong = client.get("/body")
-    assert (wrong.status_code, wrong.headers["allow"]) == (405, "OPTIONS, POST")
+    assert (wrong.status_code, set(wrong.headers["allow"].split(", "))) == (
+        405,
+        {"OPTIONS", "POST"},
+    )
     assert wrong.json == envelope("invalid_request_error", "This method is not allowed here.")
     bug = client.get("/bug")
     assert (bug.status_code, bug.json) == (

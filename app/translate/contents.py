@@ -1,0 +1,281 @@
+"""Messages → ``contents``: turns, parts, tool results and the signatures that go with them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.translate.media import media_part
+from app.translate.signatures import (
+    PLACEHOLDER,
+    Signed,
+    ToolRef,
+    read_note,
+    read_part_note,
+    read_text_note,
+    result_key,
+    text_key,
+    tool_key,
+    unpack_thinking,
+    unpack_tool_id,
+)
+from app.translate.target import Target
+
+Part = dict[str, Any]
+Block = Mapping[str, Any]
+
+
+def blocks_of(content: Any) -> list[Block]:
+    """Return message content as blocks; a string is one text block."""
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return content or []
+
+
+@dataclass
+class ContentsWriter:
+    """Writes one conversation for one target. ``names`` maps the client's tool names."""
+
+    target: Target
+    notes: Mapping[str, str]
+    names: Mapping[str, str]
+    contents: list[dict[str, Any]] = field(default_factory=list)
+    _calls: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _order: list[str] = field(default_factory=list)
+
+    def write(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return ``contents`` for validated ``messages``."""
+        for number, message in enumerate(messages):
+            blocks = blocks_of(message.get("content"))
+            path = f"messages.{number}.content"
+            if message["role"] == "assistant":
+                self._add("model", self._model_parts(blocks))
+            elif message["role"] == "system":
+                text = "\n".join(block["text"] for block in blocks if block.get("type") == "text")
+                if text.strip():
+                    self._add("user", [{"text": f"<system>\n{text}\n</system>"}])
+            else:
+                self._add("user", self._user_parts(blocks, path))
+        if self.contents and self.contents[0]["role"] == "model":
+            self.contents.insert(0, {"role": "user", "parts": [{"text": "(continue)"}]})
+        return self.contents
+
+    def _add(self, role: str, parts: list[Part]) -> None:
+        if not parts:
+            return
+        if self.contents and self.contents[-1]["role"] == role:
+            before = self.contents[-1]["parts"]
+            if role == "user" and any("functionResponse" in part for part in parts):
+                responses = [part for part in (*before, *parts) if "functionResponse" in part]
+                others = [part for part in (*before, *parts) if "functionResponse" not in part]
+                before[:] = [*responses, *others]
+            else:
+                before += parts
+        else:
+            self.contents.append({"role": role, "parts": parts})
+
+    # Model turns
+
+    def _model_parts(self, blocks: list[Block]) -> list[Part]:
+        parts: list[Part] = []
+        following: Signed | None = None
+        length = 0
+        signed_call = False
+        for block in blocks:
+            kind = block.get("type")
+            if kind == "thinking":
+                ref = unpack_thinking(block.get("signature") or "")
+                if ref and ref.own and ref.own.origin.valid_for(self.target):
+                    part = {"text": block.get("thinking") or "", "thought": True}
+                    parts.append(part | {"thoughtSignature": ref.own.signature})
+                if ref:
+                    following, length = ref.following, ref.length
+                continue
+            if kind == "text" and block.get("text"):
+                parts += self._text(block["text"], following, length)
+            elif kind == "tool_use":
+                part = self._call(block, following)
+                if "thoughtSignature" in part:
+                    signed_call = True
+                elif not signed_call and self.target.family not in "12":
+                    part["thoughtSignature"] = PLACEHOLDER
+                    signed_call = True
+                parts.append(part)
+                parts += self._behind(block)
+            elif kind == "server_tool_use":
+                parts += self._server_call(block)
+            elif isinstance(kind, str) and kind.endswith("_tool_result"):
+                parts += self._server_result(block)
+            following, length = None, 0
+        return parts
+
+    def _text(self, text: str, following: Signed | None, length: int) -> list[Part]:
+        marks = {
+            (mark.start, mark.end): mark.signed
+            for mark in read_text_note(self.notes.get(text_key(text), ""))
+            if mark.signed.origin.valid_for(self.target)
+        }
+        if following and following.origin.valid_for(self.target) and not marks:
+            marks[(0, min(length or len(text), len(text)))] = following
+        parts: list[Part] = []
+        at = 0
+        for (first, last), signed in sorted(marks.items(), key=lambda item: item[0]):
+            start, end = max(first, at), min(last, len(text))
+            if start > at:
+                parts.append({"text": text[at:start]})
+            parts.append({"text": text[start:end], "thoughtSignature": signed.signature})
+            at = max(end, at)
+        if at < len(text):
+            parts.append({"text": text[at:]})
+        return parts
+
+    def _call(self, block: Block, following: Signed | None) -> Part:
+        ref = unpack_tool_id(block["id"])
+        name = self.names.get(block["name"], block["name"])
+        call_id = self._call_id(block["id"], ref)
+        self._calls[block["id"]] = (name, call_id)
+        self._order.append(block["id"])
+        call: dict[str, Any] = {"name": name, "args": block.get("input") or {}}
+        if call_id:
+            call["id"] = call_id
+        signed = self._signed(ref) or following
+        part: Part = {"functionCall": call}
+        if signed and signed.origin.valid_for(self.target):
+            part["thoughtSignature"] = signed.signature
+        return part
+
+    def _call_id(self, client_id: str, ref: ToolRef | None) -> str:
+        if ref and ref.call_id:
+            return ref.call_id
+        if self.target.family in "12":
+            return ""
+        return hashlib.sha256(client_id.encode("utf-8", "replace")).hexdigest()[:12]
+
+    def _signed(self, ref: ToolRef | None) -> Signed | None:
+        if ref is None:
+            return None
+        return ref.signed or read_note(self.notes.get(tool_key(ref.nonce), ""))
+
+    def _behind(self, block: Block) -> list[Part]:
+        """Return the signed empty text that stood right behind a call."""
+        ref = unpack_tool_id(block["id"])
+        signed = read_note(self.notes.get(result_key(ref.nonce), "")) if ref else None
+        if signed and signed.origin.valid_for(self.target):
+            return [{"text": "", "thoughtSignature": signed.signature}]
+        return []
+
+    def _server_call(self, block: Block) -> list[Part]:
+        ref = unpack_tool_id(block["id"])
+        if ref is None:
+            return []
+        kept = read_part_note(self.notes.get(tool_key(ref.nonce), ""))
+        if kept:
+            part, origin = kept
+            return (
+                [part] if origin.valid_for(self.target) and self.target.flavour == "gemini" else []
+            )
+        code = (block.get("input") or {}).get("code")
+        if block.get("name") != "code_execution" or not isinstance(code, str):
+            return []
+        rebuilt: Part = {"executableCode": {"language": "PYTHON", "code": code}}
+        if ref.call_id:
+            rebuilt["executableCode"]["id"] = ref.call_id
+        signed = self._signed(ref)
+        if signed and signed.origin.valid_for(self.target):
+            rebuilt["thoughtSignature"] = signed.signature
+        return [rebuilt]
+
+    def _server_result(self, block: Block) -> list[Part]:
+        ref = unpack_tool_id(block.get("tool_use_id") or "")
+        if ref is None:
+            return []
+        value = self.notes.get(result_key(ref.nonce), "")
+        kept = read_part_note(value)
+        if kept:
+            part, origin = kept
+            return (
+                [part] if origin.valid_for(self.target) and self.target.flavour == "gemini" else []
+            )
+        content = block.get("content")
+        if block["type"] != "code_execution_tool_result" or not isinstance(content, Mapping):
+            return []
+        failed = content.get("return_code")
+        outcome = "OUTCOME_FAILED" if failed else "OUTCOME_OK"
+        output = content.get("stderr") if failed else content.get("stdout")
+        rebuilt: Part = {"codeExecutionResult": {"outcome": outcome, "output": output or ""}}
+        if ref.call_id:
+            rebuilt["codeExecutionResult"]["id"] = ref.call_id
+        signed = read_note(value)
+        if signed and signed.origin.valid_for(self.target):
+            rebuilt["thoughtSignature"] = signed.signature
+        return [rebuilt]
+
+    # User turns
+
+    def _user_parts(self, blocks: list[Block], path: str) -> list[Part]:
+        responses: dict[str, tuple[Part, list[Part]]] = {}
+        others: list[Part] = []
+        for number, block in enumerate(blocks):
+            where = f"{path}.{number}"
+            if block.get("type") == "tool_result":
+                responses[block["tool_use_id"]] = self._response(block, where)
+            else:
+                others += self._plain(block, where)
+        rank = {tool_id: number for number, tool_id in enumerate(self._order)}
+        ordered = sorted(responses, key=lambda tool_id: rank.get(tool_id, len(rank)))
+        siblings = [part for tool_id in ordered for part in responses[tool_id][1]]
+        return [*(responses[tool_id][0] for tool_id in ordered), *siblings, *others]
+
+    def _response(self, block: Block, path: str) -> tuple[Part, list[Part]]:
+        name, call_id = self._calls[block["tool_use_id"]]
+        texts: list[str] = []
+        media: list[Part] = []
+        for number, inner in enumerate(blocks_of(block.get("content"))):
+            if inner.get("type") == "tool_reference":
+                texts.append(f"Tool loaded: {inner.get('tool_name')}")
+                continue
+            for part in self._plain(inner, f"{path}.content.{number}"):
+                if "text" in part:
+                    texts.append(part["text"])
+                else:
+                    media.append(part)
+        key = "error" if block.get("is_error") else "output"
+        response: dict[str, Any] = {"name": name, "response": {key: "\n".join(texts)}}
+        if call_id:
+            response["id"] = call_id
+        if media and self.target.family not in "12":
+            response["parts"] = media
+            media = []
+        return {"functionResponse": response}, media
+
+    def _plain(self, block: Block, path: str) -> list[Part]:
+        match block.get("type"):
+            case "text":
+                return [{"text": block["text"]}] if block.get("text") else []
+            case "image":
+                return [media_part(block, path, self.target)]
+            case "document":
+                return self._document(block, path)
+            case "search_result":
+                inner = "\n".join(part.get("text", "") for part in block.get("content") or ())
+                return [{"text": f"{block.get('title')} ({block.get('source')})\n{inner}"}]
+            case _:
+                return []
+
+    def _document(self, block: Block, path: str) -> list[Part]:
+        source = block["source"]
+        head = "\n".join(
+            f"{label}: {block[key]}"
+            for key, label in (("title", "Document"), ("context", "Context"))
+            if block.get(key)
+        )
+        parts: list[Part] = [{"text": head}] if head else []
+        if source.get("type") == "text":
+            return [*parts, {"text": source.get("data") or " "}]
+        if source.get("type") == "content":
+            for number, inner in enumerate(blocks_of(source.get("content"))):
+                parts += self._plain(inner, f"{path}.source.content.{number}")
+            return parts
+        return [*parts, media_part(block, path, self.target)]

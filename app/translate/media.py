@@ -1,0 +1,58 @@
+"""Images and documents as Gemini's parts."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import mimetypes
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from app.translate.errors import InvalidRequest
+from app.translate.target import Target
+
+IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"})
+
+
+def media_part(block: Mapping[str, Any], path: str, target: Target) -> dict[str, Any]:
+    """Return an ``image`` block, or a ``document`` of bytes or a URL, as a part.
+
+    Raises `InvalidRequest` naming the field at ``path``.
+    """
+    source = block["source"]
+    kind = source.get("type")
+    if kind == "base64":
+        mime = source.get("media_type") or "application/octet-stream"
+        if mime == "image/gif" and target.flavour == "gemini":
+            raise InvalidRequest(
+                f"{path}.source.media_type: Gemini takes no image/gif; send png, jpeg or webp"
+            )
+        return {"inlineData": {"mimeType": mime, "data": source["data"]}}
+    if kind == "url":
+        if target.flavour == "gemini" and target.family in "12":
+            raise InvalidRequest(
+                f"{path}.source: {target.model} can't fetch URLs; send the bytes as base64"
+            )
+        return {
+            "fileData": {
+                "mimeType": _mime_of(source["url"], block["type"]),
+                "fileUri": source["url"],
+            }
+        }
+    raise InvalidRequest(f"{path}.source.type: {kind!r} is not supported here; use base64 or url")
+
+
+def check_base64(data: str, path: str) -> None:
+    """Raise `InvalidRequest` unless ``data`` is base64."""
+    try:
+        base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest(f"{path}: Input is not valid base64") from None
+
+
+def _mime_of(url: str, kind: str) -> str:
+    guessed, _ = mimetypes.guess_type(urlsplit(url).path)
+    if guessed:
+        return guessed
+    return "image/jpeg" if kind == "image" else "application/pdf"

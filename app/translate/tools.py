@@ -1,0 +1,237 @@
+"""Tools, tool choice and tool names."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.translate.errors import InvalidRequest
+from app.translate.json_schema import clean
+from app.translate.target import Target
+
+LONGEST_NAME = 64
+_GOOGLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}")
+_SERVER_TOOLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "web_search": ("web_search", {"googleSearch": {}}),
+    "web_fetch": ("web_fetch", {"urlContext": {}}),
+    "code_execution": ("code_execution", {"codeExecution": {}}),
+}
+_CLIENT_TOOLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bash": (
+        "Run a command in a persistent bash session.",
+        {
+            "type": "object",
+            "properties": {"command": {"type": "string"}, "restart": {"type": "boolean"}},
+        },
+    ),
+    "text_editor": (
+        "View, create and edit text files.",
+        {
+            "type": "object",
+            "properties": {
+                "command": {
+                    "type": "string",
+                    "enum": ["view", "create", "str_replace", "insert", "undo_edit"],
+                },
+                "path": {"type": "string"},
+                "file_text": {"type": "string"},
+                "old_str": {"type": "string"},
+                "new_str": {"type": "string"},
+                "insert_line": {"type": "integer"},
+                "insert_text": {"type": "string"},
+                "view_range": {"type": "array", "items": {"type": "integer"}},
+            },
+            "required": ["command", "path"],
+        },
+    ),
+    "memory": (
+        "Read and write files in the memory directory /memories.",
+        {
+            "type": "object",
+            "properties": {
+                "command": {
+                    "type": "string",
+                    "enum": ["view", "create", "str_replace", "insert", "delete", "rename"],
+                },
+                "path": {"type": "string"},
+                "file_text": {"type": "string"},
+                "old_str": {"type": "string"},
+                "new_str": {"type": "string"},
+                "insert_line": {"type": "integer"},
+                "insert_text": {"type": "string"},
+                "view_range": {"type": "array", "items": {"type": "integer"}},
+                "old_path": {"type": "string"},
+                "new_path": {"type": "string"},
+            },
+            "required": ["command"],
+        },
+    ),
+    "computer": (
+        "Control the screen, keyboard and mouse.",
+        {
+            "type": "object",
+            "properties": {
+                "action": {"type": "string"},
+                "coordinate": {"type": "array", "items": {"type": "integer"}},
+                "text": {"type": "string"},
+                "scroll_direction": {"type": "string"},
+                "scroll_amount": {"type": "integer"},
+                "duration": {"type": "number"},
+            },
+            "required": ["action"],
+        },
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The tools of one request, translated once for every target."""
+
+    declarations: tuple[dict[str, Any], ...]
+    built_in: tuple[dict[str, Any], ...]
+    names: Mapping[str, str]
+    """The client's name → Gemini's."""
+    server: frozenset[str]
+    choice: Mapping[str, Any]
+
+    @property
+    def client_names(self) -> dict[str, str]:
+        """Gemini's name → the client's, for names that had to change."""
+        return {theirs: ours for ours, theirs in self.names.items() if theirs != ours}
+
+    def write(self, body: dict[str, Any], target: Target) -> None:
+        """Put ``tools`` and ``toolConfig`` into a request body; raises `InvalidRequest`."""
+        tools: list[dict[str, Any]] = []
+        if self.declarations:
+            tools.append({"functionDeclarations": list(self.declarations)})
+        tools += self.built_in
+        if not tools:
+            return
+        body["tools"] = tools
+        config: dict[str, Any] = {}
+        if self.declarations:
+            calling = self._calling()
+            if calling:
+                config["functionCallingConfig"] = calling
+            if self.built_in:
+                if target.family in "12":
+                    raise InvalidRequest(
+                        f"tools: {target.model} can't combine server tools "
+                        f"({', '.join(sorted(self.server))}) with other tools; "
+                        "send them in separate requests or use a Gemini 3 or later model"
+                    )
+                if target.flavour == "gemini":
+                    config["includeServerSideToolInvocations"] = True
+        if config:
+            body["toolConfig"] = config
+
+    def _calling(self) -> dict[str, Any]:
+        match self.choice.get("type"):
+            case "any":
+                return {"mode": "ANY"}
+            case "none":
+                return {"mode": "NONE"}
+            case "tool":
+                name = self.names[self.choice["name"]]
+                return {"mode": "ANY", "allowedFunctionNames": [name]}
+            case _:
+                return {}
+
+
+def read_tools(body: Mapping[str, Any]) -> Tools:
+    """Return the tools of a validated request; raises `InvalidRequest`."""
+    loaded, removed, added = _tool_changes(body["messages"])
+    declarations, built_in, names, server = [], [], dict[str, str](), set[str]()
+    given = [*(body.get("tools") or ()), *added]
+    search_deferred = any(
+        str(tool.get("type") or "").startswith("tool_search_tool") for tool in given
+    )
+    for position, tool in enumerate(given):
+        kind = tool.get("type") or "custom"
+        name = tool.get("name") or kind
+        if (
+            name in removed
+            or name == "DeferredToolPlaceholder"
+            or kind.startswith("tool_search_tool")
+        ):
+            continue
+        if tool.get("defer_loading") and name not in loaded and not search_deferred:
+            continue
+        base = re.sub(r"(_toolset)?_20\d{6}$", "", kind)
+        if base in _SERVER_TOOLS:
+            label, entry = _SERVER_TOOLS[base]
+            if label not in server:
+                server.add(label)
+                built_in.append(entry)
+            continue
+        description, schema = tool.get("description") or "", tool.get("input_schema")
+        if kind != "custom" and schema is None:
+            if base not in _CLIENT_TOOLS:
+                raise InvalidRequest(f"tools.{position}.type: {kind!r} is not supported here")
+            description, schema = _CLIENT_TOOLS[base]
+        if name in names:
+            if tool in added:
+                continue
+            raise InvalidRequest(f"tools.{position}.name: Tool names must be unique: {name!r}")
+        names[name] = _google_name(name, names.values())
+        declarations.append(_declaration(names[name], description, schema))
+    choice = body.get("tool_choice") or {}
+    if choice.get("type") == "tool" and choice.get("name") not in names:
+        if choice.get("name") not in {entry[0] for entry in _SERVER_TOOLS.values()} & server:
+            raise InvalidRequest(f"tool_choice.name: Tool {choice.get('name')!r} is not in tools")
+        choice = {}
+    return Tools(tuple(declarations), tuple(built_in), names, frozenset(server), choice)
+
+
+def _declaration(name: str, description: str, schema: Any) -> dict[str, Any]:
+    declaration: dict[str, Any] = {"name": name, "description": description or name}
+    cleaned = clean(schema) if isinstance(schema, Mapping) else {}
+    cleaned.setdefault("type", "object")
+    if cleaned.get("properties") or (
+        len(cleaned) > 1
+        and set(cleaned) - {"type", "properties", "additionalProperties", "description", "title"}
+    ):
+        declaration["parametersJsonSchema"] = cleaned
+    return declaration
+
+
+def _google_name(name: str, taken: Iterable[str]) -> str:
+    if _GOOGLE_NAME.fullmatch(name) and name not in taken:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    plain = re.sub(r"[^A-Za-z0-9_.:-]", "_", name)
+    if not re.match(r"[A-Za-z_]", plain):
+        plain = f"_{plain}"
+    return f"{plain[: LONGEST_NAME - 9]}_{digest}"
+
+
+def _tool_changes(
+    messages: list[dict[str, Any]],
+) -> tuple[set[str], set[str], list[dict[str, Any]]]:
+    """Return the names that the conversation loaded and removed, and the tools it defined."""
+    loaded, removed = set[str](), set[str]()
+    added: list[dict[str, Any]] = []
+    for message in messages:
+        content = message.get("content")
+        for block in content if isinstance(content, list) else ():
+            kind = block.get("type")
+            if kind == "tool_result" and isinstance(block.get("content"), list):
+                for inner in block["content"]:
+                    if inner.get("type") == "tool_reference":
+                        loaded.add(inner.get("tool_name", ""))
+            elif kind in ("tool_addition", "tool_removal"):
+                tool = block.get("tool") or {}
+                if tool.get("type") == "tool_definition":
+                    definition = tool.get("definition") or {}
+                    added.append(definition)
+                    removed.discard(definition.get("name", ""))
+                elif kind == "tool_addition":
+                    loaded.add(tool.get("name", ""))
+                    removed.discard(tool.get("name", ""))
+                else:
+                    removed.add(tool.get("name", ""))
+    return loaded, removed, added

@@ -1,0 +1,392 @@
+"""Is this a Messages request? marshmallow schemas, errors in Anthropic's wording.
+
+A tolerant reader: unknown fields and blocks from the future pass; what is known must be right.
+Source: https://docs.anthropic.com/en/api/messages and the official SDK's types.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
+
+from app.translate.contents import blocks_of
+from app.translate.errors import InvalidRequest
+from app.translate.media import check_base64
+
+DEEPEST = 200
+MOST_MESSAGES = 100_000
+
+
+def _required() -> dict[str, Any]:
+    return {"required": "Field required", "null": "Field required"}
+
+
+class _Text(fields.String):
+    default_error_messages: ClassVar[dict[str, Any]] = {
+        "invalid": "Input should be a valid string",
+        **_required(),
+    }
+
+
+class _Whole(fields.Integer):
+    default_error_messages: ClassVar[dict[str, Any]] = {
+        "invalid": "Input should be a valid integer",
+        **_required(),
+    }
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(strict=True, **options)
+
+    def _validated(self, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.make_error("invalid", input=value)
+        return super()._validated(value) or 0
+
+
+class _Number(fields.Float):
+    default_error_messages: ClassVar[dict[str, Any]] = {
+        "invalid": "Input should be a valid number",
+        **_required(),
+    }
+
+    def _validated(self, value: Any) -> float:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
+            raise self.make_error("invalid", input=value)
+        return float(value)
+
+
+class _Flag(fields.Field[bool]):
+    default_error_messages: ClassVar[dict[str, Any]] = {
+        "invalid": "Input should be a valid boolean",
+        **_required(),
+    }
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **_: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid")
+        return value
+
+
+class _Object(fields.Field[dict[str, Any]]):
+    default_error_messages: ClassVar[dict[str, Any]] = {
+        "invalid": "Input should be an object",
+        **_required(),
+    }
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **_: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self.make_error("invalid")
+        return value
+
+
+class _Objects(fields.Field[list[dict[str, Any]]]):
+    default_error_messages: ClassVar[dict[str, Any]] = {
+        "invalid": "Input should be a valid list",
+        **_required(),
+    }
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **_: Any) -> list[dict[str, Any]]:
+        if not isinstance(value, list):
+            raise self.make_error("invalid")
+        for number, item in enumerate(value):
+            if not isinstance(item, dict):
+                raise ValidationError({number: ["Input should be an object"]})
+        return value
+
+
+def _between(low: float, high: float) -> validate.Range:
+    return validate.Range(low, high, error=f"Input should be between {low:g} and {high:g}")
+
+
+class _Base(Schema):
+    class Meta:
+        unknown = INCLUDE
+
+
+class _Thinking(_Base):
+    type = _Text(required=True)
+    budget_tokens = _Whole(
+        allow_none=True,
+        validate=validate.Range(1024, error="Input should be greater than or equal to 1024"),
+    )
+
+
+class _ToolChoice(_Base):
+    type = _Text(
+        required=True,
+        validate=validate.OneOf(
+            ("auto", "any", "tool", "none"), error="Input should be 'auto', 'any', 'tool' or 'none'"
+        ),
+    )
+    name = _Text()
+    disable_parallel_tool_use = _Flag(allow_none=True)
+
+
+class _Tool(_Base):
+    name = _Text(allow_none=True)
+    type = _Text(allow_none=True)
+    description = _Text(allow_none=True)
+    input_schema = _Object(allow_none=True)
+
+
+class _Count(_Base):
+    model = _Text(required=True, validate=validate.Length(1, error="Field required"))
+    messages = _Objects(required=True)
+    system = fields.Raw(allow_none=True)
+    tools = _Objects(allow_none=True)
+    tool_choice = _Object(allow_none=True)
+    thinking = _Object(allow_none=True)
+    output_config = _Object(allow_none=True)
+    output_format = _Object(allow_none=True)
+    metadata = _Object(allow_none=True)
+
+
+class _Messages(_Count):
+    max_tokens = _Whole(
+        required=True,
+        validate=validate.Range(0, error="Input should be greater than or equal to 1"),
+    )
+    stream = _Flag(allow_none=True)
+    stop_sequences = fields.List(
+        _Text(), allow_none=True, error_messages={"invalid": "Input should be a valid list"}
+    )
+    temperature = _Number(allow_none=True, validate=_between(0, 1))
+    top_p = _Number(allow_none=True, validate=_between(0, 1))
+    top_k = _Whole(
+        allow_none=True,
+        validate=validate.Range(0, error="Input should be greater than or equal to 0"),
+    )
+
+
+_messages, _count = _Messages(), _Count()
+_thinking, _tool_choice, _tool = _Thinking(), _ToolChoice(), _Tool()
+
+_REFUSED = {
+    "mcp_servers": "MCP servers are not supported by this gateway",
+    "compaction": "compaction is not supported by this gateway",
+}
+
+
+def load_messages(body: object) -> dict[str, Any]:
+    """Return ``body`` as a Messages request; raises `InvalidRequest`."""
+    request = _loaded(_messages, body)
+    thinking = request.get("thinking") or {}
+    if thinking.get("type") == "enabled":
+        budget = thinking.get("budget_tokens")
+        if budget is None:
+            raise InvalidRequest("thinking.enabled.budget_tokens: Field required")
+        if budget >= request["max_tokens"]:
+            raise InvalidRequest("`max_tokens` must be greater than `thinking.budget_tokens`")
+    for number, stop in enumerate(request.get("stop_sequences") or ()):
+        if not stop.strip():
+            raise InvalidRequest(
+                f"stop_sequences.{number}: each stop sequence must contain non-whitespace"
+            )
+    return request
+
+
+def load_count(body: object) -> dict[str, Any]:
+    """Return ``body`` as a count_tokens request; raises `InvalidRequest`."""
+    return _loaded(_count, body)
+
+
+def _loaded(schema: Schema, body: object) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise InvalidRequest("The request body should be a JSON object")
+    _check_depth(body)
+    request: dict[str, Any] = _load(schema, body, "")
+    for name, reason in _REFUSED.items():
+        if request.get(name):
+            raise InvalidRequest(f"{name}: {reason}")
+    if (request.get("thread") or {}).get("type") == "continue":
+        raise InvalidRequest("thread: threads are not kept by this gateway; send all messages")
+    if request.get("thinking"):
+        _load(_thinking, request["thinking"], "thinking.")
+    if request.get("tool_choice"):
+        _load(_tool_choice, request["tool_choice"], "tool_choice.")
+    for number, tool in enumerate(request.get("tools") or ()):
+        _check_tool(tool, f"tools.{number}.")
+    _check_content(request.get("system"), "system")
+    request["messages"] = _checked_messages(request["messages"])
+    return request
+
+
+def _load(schema: Schema, value: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = schema.load(value)
+    except ValidationError as error:
+        path, reason = _first(error.messages)
+        raise InvalidRequest(f"{prefix}{path}: {reason}") from None
+    return loaded
+
+
+def _first(messages: Any) -> tuple[str, str]:
+    path: list[str] = []
+    while isinstance(messages, dict):
+        key = next(iter(messages))
+        path.append(str(key))
+        messages = messages[key]
+    return ".".join(path), str(messages[0] if isinstance(messages, list) else messages)
+
+
+def _check_depth(body: Any) -> None:
+    level = [body]
+    for _ in range(DEEPEST):
+        level = [
+            item
+            for value in level
+            for item in (value.values() if isinstance(value, dict) else value)
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return
+    raise InvalidRequest(f"The request body is nested more than {DEEPEST} levels deep")
+
+
+def _check_tool(tool: dict[str, Any], prefix: str) -> None:
+    _load(_tool, tool, prefix)
+    kind = tool.get("type") or "custom"
+    if kind == "custom":
+        if not tool.get("name"):
+            raise InvalidRequest(f"{prefix}name: Field required")
+        if tool.get("input_schema") is None:
+            raise InvalidRequest(f"{prefix}input_schema: Field required")
+    elif kind.startswith(("mcp_toolset", "advisor_")):
+        raise InvalidRequest(f"{prefix}type: {kind!r} is not supported by this gateway")
+
+
+def _checked_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if not messages:
+        raise InvalidRequest("messages: at least one message is required")
+    if len(messages) > MOST_MESSAGES:
+        raise InvalidRequest(f"messages: at most {MOST_MESSAGES} messages are allowed")
+    pairing = _Pairing()
+    kept: list[dict[str, Any]] = []
+    for number, message in enumerate(messages):
+        role = message.get("role")
+        if role not in ("user", "assistant", "system"):
+            reason = "Field required" if role is None else "Input should be 'user' or 'assistant'"
+            raise InvalidRequest(f"messages.{number}.role: {reason}")
+        if "content" not in message and role != "system":
+            raise InvalidRequest(f"messages.{number}.content: Field required")
+        _check_content(message.get("content"), f"messages.{number}.content")
+        blocks = [block for block in blocks_of(message.get("content")) if not _empty(block)]
+        if role == "assistant":
+            pairing.assistant(blocks, number)
+        elif role == "user":
+            pairing.user(blocks, number)
+        kept.append({**message, "content": blocks})
+    pairing.end()
+    if not any(message["content"] for message in kept if message["role"] != "assistant"):
+        raise InvalidRequest(
+            "messages.0: all messages must have non-empty content except for the optional final "
+            "assistant message"
+        )
+    return kept
+
+
+class _Pairing:
+    """Checks that calls and results match, as Anthropic does; neighbours of a role are one turn."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, int] = {}
+        self._known: set[str] = set()
+        self._answering = False
+
+    def assistant(self, blocks: list[Mapping[str, Any]], number: int) -> None:
+        if self._answering:
+            self.end()
+            self._known.clear()
+            self._answering = False
+        calls = [block["id"] for block in blocks if block.get("type") == "tool_use"]
+        self._known.update(calls)
+        self._open.update(dict.fromkeys(calls, number))
+
+    def user(self, blocks: list[Mapping[str, Any]], number: int) -> None:
+        self._answering = self._answering or bool(blocks)
+        for place, block in enumerate(blocks):
+            if block.get("type") != "tool_result":
+                continue
+            tool_id = block["tool_use_id"]
+            if tool_id not in self._known:
+                raise InvalidRequest(
+                    f"messages.{number}.content.{place}: unexpected `tool_use_id` found in "
+                    f"`tool_result` blocks: {tool_id}. Each `tool_result` block must have a "
+                    "corresponding `tool_use` block in the previous message."
+                )
+            self._open.pop(tool_id, None)
+
+    def end(self) -> None:
+        if self._open:
+            ids = ", ".join(self._open)
+            raise InvalidRequest(
+                f"messages.{min(self._open.values())}: `tool_use` ids were found without "
+                f"`tool_result` blocks immediately after: {ids}. Each `tool_use` block must have a "
+                "corresponding `tool_result` block in the next message."
+            )
+
+
+def _empty(block: Mapping[str, Any]) -> bool:
+    return block.get("type") == "text" and not (block.get("text") or "").strip()
+
+
+_FIELDS: Mapping[str, tuple[tuple[str, type | tuple[type, ...]], ...]] = {
+    "text": (("text", str),),
+    "image": (("source", dict),),
+    "document": (("source", dict),),
+    "tool_use": (("id", str), ("name", str), ("input", dict)),
+    "server_tool_use": (("id", str), ("name", str)),
+    "tool_result": (("tool_use_id", str),),
+}
+_NAMES = {str: "a valid string", dict: "an object", list: "a valid list"}
+
+
+def _check_content(content: Any, path: str) -> None:
+    if content is None or isinstance(content, str):
+        return
+    if not isinstance(content, list):
+        raise InvalidRequest(f"{path}: Input should be a valid string or list")
+    for number, block in enumerate(content):
+        where = f"{path}.{number}"
+        if not isinstance(block, dict):
+            raise InvalidRequest(f"{where}: Input should be an object")
+        kind = block.get("type")
+        if not isinstance(kind, str):
+            raise InvalidRequest(f"{where}.type: Field required")
+        for name, wanted in _FIELDS.get(kind, ()):
+            value = block.get(name)
+            if value is None:
+                raise InvalidRequest(f"{where}.{name}: Field required")
+            if not isinstance(value, wanted):
+                raise InvalidRequest(f"{where}.{name}: Input should be {_NAMES[wanted]}")  # type: ignore[index]
+        if kind in ("image", "document"):
+            _check_source(block["source"], f"{where}.source")
+        elif kind == "tool_result":
+            _check_content(block.get("content"), f"{where}.content")
+
+
+def _check_source(source: dict[str, Any], path: str) -> None:
+    kind = source.get("type")
+    needed = {"base64": "data", "text": "data", "url": "url", "content": "content"}
+    if kind == "file":
+        raise InvalidRequest(f"{path}.type: files are not kept by this gateway; send base64 or url")
+    if kind not in needed:
+        raise InvalidRequest(f"{path}.type: Input should be 'base64', 'url', 'text' or 'content'")
+    value = source.get(needed[kind])
+    if value is None:
+        raise InvalidRequest(f"{path}.{needed[kind]}: Field required")
+    if kind != "content" and not isinstance(value, str):
+        raise InvalidRequest(f"{path}.{needed[kind]}: Input should be a valid string")
+    if kind == "base64":
+        if not isinstance(source.get("media_type"), str):
+            raise InvalidRequest(f"{path}.media_type: Field required")
+        check_base64(value, f"{path}.data")
+    elif kind == "content":
+        _check_content(value, f"{path}.content")
