@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
 
@@ -25,14 +25,14 @@ def _required() -> dict[str, Any]:
 
 
 class _Text(fields.String):
-    default_error_messages: ClassVar[dict[str, Any]] = {
+    default_error_messages = {  # noqa: RUF012 - as marshmallow declares it
         "invalid": "Input should be a valid string",
         **_required(),
     }
 
 
 class _Whole(fields.Integer):
-    default_error_messages: ClassVar[dict[str, Any]] = {
+    default_error_messages = {  # noqa: RUF012 - as marshmallow declares it
         "invalid": "Input should be a valid integer",
         **_required(),
     }
@@ -47,7 +47,7 @@ class _Whole(fields.Integer):
 
 
 class _Number(fields.Float):
-    default_error_messages: ClassVar[dict[str, Any]] = {
+    default_error_messages = {  # noqa: RUF012 - as marshmallow declares it
         "invalid": "Input should be a valid number",
         **_required(),
     }
@@ -63,7 +63,7 @@ class _Number(fields.Float):
 
 
 class _Flag(fields.Field[bool]):
-    default_error_messages: ClassVar[dict[str, Any]] = {
+    default_error_messages = {  # noqa: RUF012 - as marshmallow declares it
         "invalid": "Input should be a valid boolean",
         **_required(),
     }
@@ -75,7 +75,7 @@ class _Flag(fields.Field[bool]):
 
 
 class _Object(fields.Field[dict[str, Any]]):
-    default_error_messages: ClassVar[dict[str, Any]] = {
+    default_error_messages = {  # noqa: RUF012 - as marshmallow declares it
         "invalid": "Input should be an object",
         **_required(),
     }
@@ -87,7 +87,7 @@ class _Object(fields.Field[dict[str, Any]]):
 
 
 class _Objects(fields.Field[list[dict[str, Any]]]):
-    default_error_messages: ClassVar[dict[str, Any]] = {
+    default_error_messages = {  # noqa: RUF012 - as marshmallow declares it
         "invalid": "Input should be a valid list",
         **_required(),
     }

@@ -1,0 +1,537 @@
+"""What each part of a Messages request becomes, as whole bodies."""
+
+import pytest
+
+from app.translate.conversation import Conversation
+from app.translate.signatures import (
+    PLACEHOLDER,
+    note,
+    pack_thinking,
+    pack_tool_id,
+    result_key,
+    text_key,
+    text_note,
+    tool_key,
+)
+from app.translate.target import Target
+from app.translate.validation import load_count, load_messages
+from tests.translate.google_schemas import check
+
+NEW = Target("gemini", "gemini-3.8-flash", "a1b2c3d4")
+OLD = Target("gemini", "gemini-2.5-flash", "a1b2c3d4")
+NONCE = "n" * 22
+PNG = {"type": "base64", "media_type": "image/png", "data": "QUJD"}
+TOOL = {
+    "name": "look",
+    "description": "Look",
+    "input_schema": {"type": "object", "properties": {"at": {"type": "string"}}},
+}
+DECLARED = {
+    "name": "look",
+    "description": "Look",
+    "parametersJsonSchema": {"type": "object", "properties": {"at": {"type": "string"}}},
+}
+
+
+def user(*blocks):
+    return {"role": "user", "content": list(blocks)}
+
+
+def assistant(*blocks):
+    return {"role": "assistant", "content": list(blocks)}
+
+
+def text(value):
+    return {"type": "text", "text": value}
+
+
+def conversation(target=NEW, **body):
+    body = {"model": "claude-x", "max_tokens": 100, "messages": [user(text("hi"))], **body}
+    return Conversation(load_messages(body), target.model)
+
+
+def render(target=NEW, notes=None, **body):
+    rendered = conversation(target, **body).render(target, notes or {})
+    check(rendered)
+    return rendered
+
+
+def contents(*messages, target=NEW, notes=None, **body):
+    return render(target, notes, messages=list(messages), **body)["contents"]
+
+
+def test_a_plain_request_whole():
+    assert render(
+        system="Be brief.",
+        messages=[{"role": "user", "content": "hi"}],
+        temperature=0.5,
+        stop_sequences=["END"],
+    ) == {
+        "contents": [{"role": "user", "parts": [{"text": "hi"}]}],
+        "systemInstruction": {"parts": [{"text": "Be brief."}]},
+        "generationConfig": {
+            "maxOutputTokens": 100,
+            "stopSequences": ["END"],
+            "thinkingConfig": {"thinkingLevel": "LOW"},
+        },
+    }
+
+
+def test_a_plain_request_for_an_older_model_keeps_its_sampling():
+    assert render(OLD, temperature=0.5, top_p=0.9, top_k=3)["generationConfig"] == {
+        "maxOutputTokens": 100,
+        "temperature": 0.5,
+        "topP": 0.9,
+        "topK": 3,
+        "thinkingConfig": {"thinkingBudget": 0},
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "thinking", "effort", "config"),
+    [
+        ("gemini-3.8-flash", None, None, {"thinkingLevel": "LOW"}),
+        ("gemini-3.6-flash", None, None, {"thinkingLevel": "MINIMAL"}),
+        ("gemini-4-neon", None, "max", {"thinkingLevel": "XHIGH"}),
+        ("gemini-3.8-flash", None, "max", {"thinkingLevel": "HIGH"}),
+        ("gemini-2.5-flash", None, None, {"thinkingBudget": 0}),
+        ("gemini-2.5-pro", None, None, {"thinkingBudget": 128}),
+        ("gemini-3.8-flash", {"type": "disabled"}, None, {"thinkingLevel": "LOW"}),
+        ("gemini-3.8-flash", {"type": "adaptive"}, None, {"includeThoughts": True}),
+        (
+            "gemini-3.8-flash",
+            {"type": "adaptive"},
+            "medium",
+            {"includeThoughts": True, "thinkingLevel": "MEDIUM"},
+        ),
+        (
+            "gemini-3.8-flash",
+            {"type": "adaptive", "display": "omitted"},
+            "high",
+            {"thinkingLevel": "HIGH"},
+        ),
+        (
+            "gemini-2.5-flash",
+            {"type": "adaptive"},
+            None,
+            {"includeThoughts": True, "thinkingBudget": -1},
+        ),
+        *(
+            (
+                "gemini-3.6-flash",
+                {"type": "enabled", "budget_tokens": budget},
+                None,
+                {"includeThoughts": True, "thinkingLevel": level},
+            )
+            for budget, level in (
+                (1024, "MINIMAL"),
+                (1025, "LOW"),
+                (8192, "LOW"),
+                (16384, "MEDIUM"),
+                (31999, "HIGH"),
+            )
+        ),
+        (
+            "gemini-3.8-flash",
+            {"type": "enabled", "budget_tokens": 1024},
+            None,
+            {"includeThoughts": True, "thinkingLevel": "LOW"},
+        ),
+        (
+            "gemini-2.5-flash",
+            {"type": "enabled", "budget_tokens": 31999},
+            None,
+            {"includeThoughts": True, "thinkingBudget": 24576},
+        ),
+        (
+            "gemini-2.5-pro",
+            {"type": "enabled", "budget_tokens": 31999},
+            None,
+            {"includeThoughts": True, "thinkingBudget": 31999},
+        ),
+    ],
+)
+def test_thinking_is_mapped_for_each_generation(model, thinking, effort, config):
+    body = {"max_tokens": 40_000, "output_config": {"effort": effort}}
+    if thinking:
+        body["thinking"] = thinking
+    rendered = render(Target("gemini", model), **body)
+    assert rendered["generationConfig"]["thinkingConfig"] == config
+
+
+@pytest.mark.parametrize(
+    ("thinking", "shown"),
+    [
+        (None, "off"),
+        ({"type": "disabled"}, "off"),
+        ({"type": "adaptive"}, "shown"),
+        ({"type": "adaptive", "display": "summarized"}, "shown"),
+        ({"type": "adaptive", "display": "omitted"}, "omitted"),
+    ],
+)
+def test_how_thinking_is_shown(thinking, shown):
+    assert conversation(thinking=thinking).reply_context(NEW).thinking == shown
+
+
+def test_limits_are_clamped_and_more_stops_are_kept_for_the_gateway():
+    stops = [f"s{number}" for number in range(7)]
+    asked = conversation(max_tokens=128_000, stop_sequences=stops)
+    config = asked.render(NEW, {})["generationConfig"]
+    assert config["maxOutputTokens"] == 65_536
+    assert config["stopSequences"] == stops[:5]
+    assert asked.reply_context(NEW).stop_sequences == tuple(stops)
+
+
+def test_roles_are_merged_and_empty_texts_dropped():
+    assert contents(
+        user(text("a"), text("")),
+        {"role": "user", "content": "b"},
+        assistant(text("c")),
+        assistant(text("  ")),
+        user(text("d")),
+    ) == [
+        {"role": "user", "parts": [{"text": "a"}, {"text": "b"}]},
+        {"role": "model", "parts": [{"text": "c"}]},
+        {"role": "user", "parts": [{"text": "d"}]},
+    ]
+
+
+def test_system_messages_stay_where_they_are():
+    assert contents(
+        user(text("a")),
+        {"role": "system", "content": "Environment", "output_config": {"effort": "medium"}},
+        assistant(text("b")),
+        user(text("c")),
+        {"role": "system", "content": []},
+    ) == [
+        {"role": "user", "parts": [{"text": "a"}, {"text": "<system>\nEnvironment\n</system>"}]},
+        {"role": "model", "parts": [{"text": "b"}]},
+        {"role": "user", "parts": [{"text": "c"}]},
+    ]
+
+
+def test_images_and_documents():
+    pdf = {"type": "base64", "media_type": "application/pdf", "data": "QUJD"}
+    assert contents(
+        user(
+            {"type": "image", "source": PNG, "cache_control": {"type": "ephemeral"}},
+            {"type": "image", "source": {"type": "url", "url": "https://x.example/a.webp?b=c"}},
+            {"type": "document", "source": pdf, "title": "T", "context": "C"},
+            {"type": "document", "source": {"type": "text", "data": "plain"}},
+            {"type": "document", "source": {"type": "content", "content": [text("in")]}},
+            {
+                "type": "search_result",
+                "source": "https://s.example",
+                "title": "S",
+                "content": [text("found")],
+            },
+        )
+    )[0]["parts"] == [
+        {"inlineData": {"mimeType": "image/png", "data": "QUJD"}},
+        {"fileData": {"mimeType": "image/webp", "fileUri": "https://x.example/a.webp?b=c"}},
+        {"text": "Document: T\nContext: C"},
+        {"inlineData": {"mimeType": "application/pdf", "data": "QUJD"}},
+        {"text": "plain"},
+        {"text": "in"},
+        {"text": "S (https://s.example)\nfound"},
+    ]
+
+
+def call(tool_id, name="look", **arguments):
+    return {"type": "tool_use", "id": tool_id, "name": name, "input": arguments}
+
+
+def result(tool_id, content=None, **extra):
+    block = {"type": "tool_result", "tool_use_id": tool_id, **extra}
+    return block | ({"content": content} if content is not None else {})
+
+
+def test_results_go_back_in_call_order_before_everything_else():
+    one, _ = pack_tool_id("1" * 22, "g1", "QUJD", NEW)
+    two, _ = pack_tool_id("2" * 22, "g2", "", NEW)
+    assert contents(
+        user(text("q")),
+        assistant(text("ok"), call(one, at="x"), call(two)),
+        user(
+            text("and"),
+            result(two, [text("b"), {"type": "image", "source": PNG}], is_error=True),
+            result(one, "a"),
+        ),
+        tools=[TOOL],
+    )[1:] == [
+        {
+            "role": "model",
+            "parts": [
+                {"text": "ok"},
+                {
+                    "functionCall": {"name": "look", "args": {"at": "x"}, "id": "g1"},
+                    "thoughtSignature": "QUJD",
+                },
+                {"functionCall": {"name": "look", "args": {}, "id": "g2"}},
+            ],
+        },
+        {
+            "role": "user",
+            "parts": [
+                {"functionResponse": {"name": "look", "response": {"output": "a"}, "id": "g1"}},
+                {
+                    "functionResponse": {
+                        "name": "look",
+                        "response": {"error": "b"},
+                        "id": "g2",
+                        "parts": [{"inlineData": {"mimeType": "image/png", "data": "QUJD"}}],
+                    }
+                },
+                {"text": "and"},
+            ],
+        },
+    ]
+
+
+def test_results_over_several_user_messages_are_one_turn():
+    turn = contents(
+        user(text("q")),
+        assistant(call("t1"), call("t2")),
+        user(result("t1", "a"), text("note")),
+        {"role": "system", "content": "meanwhile"},
+        user(result("t2", "b")),
+        tools=[TOOL],
+    )[2]["parts"]
+    outputs = [part["functionResponse"]["response"]["output"] for part in turn[:2]]
+    assert outputs == ["a", "b"]
+    assert turn[2:] == [{"text": "note"}, {"text": "<system>\nmeanwhile\n</system>"}]
+
+
+@pytest.mark.parametrize(
+    ("target", "signature"),
+    [
+        (NEW, "QUJD"),
+        (Target("gemini", "gemini-3.1-pro-preview", "ffffffff"), "QUJD"),
+        (Target("gemini", "gemini-3.8-flash", "ffffffff", trust_foreign=False), PLACEHOLDER),
+        (Target("vertex", "gemini-3.8-flash", "a1b2c3d4"), PLACEHOLDER),
+        (Target("gemini", "gemini-4-neon", "a1b2c3d4"), PLACEHOLDER),
+        (OLD, None),
+    ],
+)
+def test_a_signature_goes_only_where_it_is_valid(target, signature):
+    tool_id, _ = pack_tool_id(NONCE, "", "QUJD", NEW)
+    parts = contents(
+        user(text("q")),
+        assistant(call(tool_id)),
+        user(result(tool_id)),
+        target=target,
+        tools=[TOOL],
+    )[1]["parts"]
+    assert [part.get("thoughtSignature") for part in parts] == [signature]
+
+
+def test_history_without_signatures_gets_one_placeholder_a_turn():
+    parts = contents(
+        user(text("q")),
+        assistant(call("t1"), call("t2")),
+        user(result("t1"), result("t2")),
+        tools=[TOOL],
+    )[1]["parts"]
+    assert [part.get("thoughtSignature") for part in parts] == [PLACEHOLDER, None]
+    ids = [part["functionCall"]["id"] for part in parts]
+    assert len(set(ids)) == 2
+
+
+def test_signatures_in_the_store_come_back():
+    long = "QUJD" * 1000
+    tool_id, kept = pack_tool_id(NONCE, "g1", long, NEW)
+    notes = kept | {
+        text_key("Hello there"): text_note([(0, 5, "Rmlyc3Q="), (11, 11, "TGFzdA==")], NEW),
+        result_key(NONCE): note("QmVoaW5k", NEW),
+    }
+    messages = (
+        user(text("q")),
+        assistant(text("Hello there"), call(tool_id)),
+        user(result(tool_id, "a")),
+    )
+    asked = conversation(messages=list(messages), tools=[TOOL])
+    assert set(asked.store_keys) == {
+        text_key("Hello there"),
+        result_key(NONCE),
+        tool_key(NONCE),
+    }
+    assert contents(*messages, notes=notes, tools=[TOOL])[1]["parts"] == [
+        {"text": "Hello", "thoughtSignature": "Rmlyc3Q="},
+        {"text": " there"},
+        {"text": "", "thoughtSignature": "TGFzdA=="},
+        {"functionCall": {"name": "look", "args": {}, "id": "g1"}, "thoughtSignature": long},
+        {"text": "", "thoughtSignature": "QmVoaW5k"},
+    ]
+
+
+def test_a_thinking_block_carries_its_own_signature_and_the_next_parts():
+    def thinking(own, following, length=0):
+        signature = pack_thinking(own, following, NEW, length=length)
+        return {"type": "thinking", "thinking": "hm", "signature": signature}
+
+    assert contents(
+        user(text("q")),
+        assistant(thinking("T3du", "TmV4dA==", 2), text("ab c")),
+        user(text("r")),
+        assistant({"type": "thinking", "thinking": "claude's", "signature": "EqQB"}, text("d")),
+        assistant({"type": "redacted_thinking", "data": "x"}, text("e")),
+        user(text("s")),
+    ) == [
+        {"role": "user", "parts": [{"text": "q"}]},
+        {
+            "role": "model",
+            "parts": [
+                {"text": "hm", "thought": True, "thoughtSignature": "T3du"},
+                {"text": "ab", "thoughtSignature": "TmV4dA=="},
+                {"text": " c"},
+            ],
+        },
+        {"role": "user", "parts": [{"text": "r"}]},
+        {"role": "model", "parts": [{"text": "d"}, {"text": "e"}]},
+        {"role": "user", "parts": [{"text": "s"}]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("choice", "calling", "one"),
+    [
+        (None, None, False),
+        ({"type": "auto"}, None, False),
+        ({"type": "auto", "disable_parallel_tool_use": True}, None, True),
+        ({"type": "any"}, {"mode": "ANY"}, False),
+        ({"type": "none"}, {"mode": "NONE"}, False),
+        (
+            {"type": "tool", "name": "look"},
+            {"mode": "ANY", "allowedFunctionNames": ["look"]},
+            False,
+        ),
+    ],
+)
+def test_tool_choice(choice, calling, one):
+    asked = conversation(tools=[TOOL], tool_choice=choice)
+    rendered = asked.render(NEW, {})
+    check(rendered)
+    assert rendered["tools"] == [{"functionDeclarations": [DECLARED]}]
+    assert rendered.get("toolConfig", {}).get("functionCallingConfig") == calling
+    assert asked.reply_context(NEW).one_call_only is one
+
+
+def test_names_that_google_refuses_are_mapped_and_mapped_back():
+    names = ["9lives", "a" * 100, "a" * 99 + "b", "mcp__x-y", "ok"]
+    tools = [{**TOOL, "name": name} for name in names]
+    asked = conversation(tools=tools, tool_choice={"type": "tool", "name": "9lives"})
+    rendered = asked.render(NEW, {})
+    check(rendered)
+    theirs = [tool["name"] for tool in rendered["tools"][0]["functionDeclarations"]]
+    back = asked.reply_context(NEW).tool_names
+    assert [back.get(name, name) for name in theirs] == names
+    assert len(set(theirs)) == 5
+    assert all(len(name) <= 64 for name in theirs)
+    chosen = rendered["toolConfig"]["functionCallingConfig"]["allowedFunctionNames"]
+    assert [back[name] for name in chosen] == ["9lives"]
+
+
+def test_server_tools_and_functions_together():
+    search = {"type": "web_search_20260318", "name": "web_search", "max_uses": 3}
+    code = {"type": "code_execution_20250825", "name": "code_execution"}
+    fetch = {"type": "web_fetch_20250910", "name": "web_fetch"}
+    rendered = render(tools=[search, TOOL, code, fetch])
+    assert rendered["tools"] == [
+        {"functionDeclarations": [DECLARED]},
+        {"googleSearch": {}},
+        {"codeExecution": {}},
+        {"urlContext": {}},
+    ]
+    assert rendered["toolConfig"] == {"includeServerSideToolInvocations": True}
+    vertex = render(Target("vertex", "gemini-3.8-flash"), tools=[search, TOOL])
+    assert "toolConfig" not in vertex
+    assert render(OLD, tools=[search])["tools"] == [{"googleSearch": {}}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "field"),
+    [
+        ("bash_20250124", "bash", "command"),
+        ("text_editor_20250728", "str_replace_based_edit_tool", "path"),
+        ("memory_20250818", "memory", "command"),
+        ("computer_20250124", "computer", "action"),
+    ],
+)
+def test_anthropics_client_tools_are_functions_of_theirs(kind, name, field):
+    declared = render(tools=[{"type": kind, "name": name}])["tools"][0]["functionDeclarations"]
+    assert [tool["name"] for tool in declared] == [name]
+    assert field in declared[0]["parametersJsonSchema"]["properties"]
+
+
+def test_structured_output_alone_and_with_tools():
+    schema = {"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"]}
+    wanted = {
+        "responseMimeType": "application/json",
+        "responseJsonSchema": {
+            "type": "object",
+            "properties": {"a": {"enum": [1]}},
+            "required": ["a"],
+        },
+    }
+    for body in (
+        {"output_config": {"format": {"type": "json_schema", "schema": schema}}},
+        {"output_format": {"type": "json_schema", "schema": schema}},
+        {"output_format": {"type": "json_schema", "schema": schema}, "tools": [TOOL]},
+    ):
+        config = render(**body)["generationConfig"]
+        assert {key: config[key] for key in wanted} == wanted
+    older = render(OLD, output_format={"type": "json_schema", "schema": schema}, tools=[TOOL])
+    assert "responseMimeType" not in older["generationConfig"]
+    assert '"const": 1' in older["systemInstruction"]["parts"][-1]["text"]
+
+
+def test_prefill_is_continued_or_asked_to_be():
+    messages = [user(text("q")), assistant(text("It is "))]
+    older = conversation(OLD, messages=messages)
+    assert older.render(OLD, {})["contents"][-1] == {"role": "model", "parts": [{"text": "It is "}]}
+    newer = conversation(messages=messages)
+    rendered = newer.render(NEW, {})["contents"]
+    assert [content["role"] for content in rendered] == ["user", "model", "user"]
+    assert "where it ends" in rendered[-1]["parts"][0]["text"]
+    assert newer.reply_context(NEW).prefill == older.reply_context(OLD).prefill == "It is"
+
+
+def test_counting_asks_with_the_whole_request():
+    body = {
+        "model": "claude-x",
+        "system": "S",
+        "messages": [{"role": "user", "content": "hi"}],
+        "tools": [TOOL],
+    }
+    hi = [{"role": "user", "parts": [{"text": "hi"}]}]
+    rest = {
+        "contents": hi,
+        "systemInstruction": {"parts": [{"text": "S"}]},
+        "tools": [{"functionDeclarations": [DECLARED]}],
+    }
+    asked = Conversation(load_count(body), "gemini-3.8-flash")
+    assert asked.render_count(NEW, {}) == {
+        "generateContentRequest": {"model": "models/gemini-3.8-flash", **rest}
+    }
+    assert asked.render_count(Target("vertex", "gemini-3.8-flash"), {}) == rest
+    envelope = asked.render_count(Target("code_assist", "gemini-3.8-flash"), {})
+    assert list(envelope) == ["request"]
+    assert envelope["request"]["model"] == "models/gemini-3.8-flash"
+    assert envelope["request"]["contents"][-1:] == hi
+    assert 10 < asked.estimate() < 200
+
+
+def test_the_account_of_a_tool_loop_is_preferred():
+    tool_id, _ = pack_tool_id(NONCE, "", "", NEW)
+    loop = [user(text("q")), assistant(call(tool_id)), user(result(tool_id))]
+    assert conversation(messages=loop, tools=[TOOL]).preferred_account == "a1b2c3d4"
+    over = [*loop, assistant(text("done")), user(text("next"))]
+    assert conversation(messages=over, tools=[TOOL]).preferred_account == ""
+
+
+def test_a_resumed_request_ends_with_what_the_client_has():
+    resumed = conversation(OLD).resumed("So far")
+    assert resumed.render(OLD, {})["contents"][-1] == {
+        "role": "model",
+        "parts": [{"text": "So far"}],
+    }
