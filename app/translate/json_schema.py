@@ -48,45 +48,69 @@ _TOLD = (
 
 def clean(schema: Mapping[str, Any]) -> Schema:
     """Return ``schema`` (of a tool's input, or of an answer) as Gemini takes it."""
-    result = _clean(schema)
-    definitions = {
-        name: _clean(value)
-        for keyword in ("$defs", "definitions")
-        for name, value in _object(schema.get(keyword)).items()
-    }
-    if definitions:
-        result["$defs"] = definitions
+    given = {**_object(schema.get("definitions")), **_object(schema.get("$defs"))}
+    cleaner = _Cleaner(frozenset(given))
+    result = cleaner.clean(schema)
+    if given:
+        result["$defs"] = {name: cleaner.clean(value) for name, value in given.items()}
     return result
 
 
-def _clean(schema: Any) -> Schema:
-    if not isinstance(schema, Mapping):
-        return {} if schema is not False else {"description": "(no value is valid here)"}
-    reference = schema.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#/"):
-        # Gemini takes no sibling beside a reference.
-        return {"$ref": reference.replace("#/definitions/", "#/$defs/")}
-    if isinstance(schema.get("allOf"), list):
-        schema = _merged(schema)
-    result: Schema = {key: schema[key] for key in _KEPT if schema.get(key) is not None}
-    if "const" in schema:
-        result["enum"] = [schema["const"]]
-    if isinstance(schema.get("properties"), Mapping):
-        result["properties"] = {name: _clean(value) for name, value in schema["properties"].items()}
-    _keep_known_required(result)
-    _clean_items(schema, result)
-    options = [*_list(schema.get("anyOf")), *_list(schema.get("oneOf"))]
-    if options:
-        result["anyOf"] = [_clean(option) for option in options]
-    additional = schema.get("additionalProperties")
-    if additional is not None:
-        result["additionalProperties"] = (
-            additional if isinstance(additional, bool) else _clean(additional)
-        )
-    description = _description(schema)
-    if description:
-        result["description"] = description
-    return result
+class _Cleaner:
+    """``definitions`` are the names that a ``$ref`` may point to."""
+
+    def __init__(self, definitions: frozenset[str]) -> None:
+        self._definitions = definitions
+
+    def clean(self, schema: Any) -> Schema:
+        if not isinstance(schema, Mapping):
+            return {"description": "no value is valid here"} if schema is False else {}
+        reference = self._reference(schema.get("$ref"))
+        if reference:
+            return {"$ref": reference}  # Gemini takes nothing beside it
+        if isinstance(schema.get("allOf"), list):
+            schema = _merged(schema)
+        result: Schema = {key: schema[key] for key in _KEPT if schema.get(key) is not None}
+        if "const" in schema:
+            result["enum"] = [schema["const"]]
+        if isinstance(schema.get("properties"), Mapping):
+            result["properties"] = {
+                name: self.clean(value) for name, value in schema["properties"].items()
+            }
+        _keep_known_required(result)
+        self._clean_items(schema, result)
+        options = [*_list(schema.get("anyOf")), *_list(schema.get("oneOf"))]
+        if options:
+            result["anyOf"] = [self.clean(option) for option in options]
+        additional = schema.get("additionalProperties")
+        if additional is not None:
+            result["additionalProperties"] = (
+                additional if isinstance(additional, bool) else self.clean(additional)
+            )
+        description = _description(schema)
+        if description:
+            result["description"] = description
+        return result
+
+    def _reference(self, reference: Any) -> str:
+        """Return where ``reference`` leads within the cleaned schema, "" when nowhere."""
+        if reference == "#":
+            return "#"
+        if not isinstance(reference, str):
+            return ""
+        for prefix in ("#/$defs/", "#/definitions/"):
+            name = reference.removeprefix(prefix)
+            if name != reference and name in self._definitions:
+                return f"#/$defs/{name}"
+        return ""
+
+    def _clean_items(self, schema: Mapping[str, Any], result: Schema) -> None:
+        items = schema.get("items")
+        tuple_items = items if isinstance(items, list) else schema.get("prefixItems")
+        if isinstance(tuple_items, list):
+            result["prefixItems"] = [self.clean(item) for item in tuple_items]
+        if isinstance(items, Mapping):
+            result["items"] = self.clean(items)
 
 
 def _keep_known_required(result: Schema) -> None:
@@ -97,15 +121,6 @@ def _keep_known_required(result: Schema) -> None:
         names = [name for name in required if name in known]
         if names:
             result["required"] = names
-
-
-def _clean_items(schema: Mapping[str, Any], result: Schema) -> None:
-    items = schema.get("items")
-    tuple_items = items if isinstance(items, list) else schema.get("prefixItems")
-    if isinstance(tuple_items, list):
-        result["prefixItems"] = [_clean(item) for item in tuple_items]
-    if isinstance(items, Mapping):
-        result["items"] = _clean(items)
 
 
 def _description(schema: Mapping[str, Any]) -> str:
