@@ -22,6 +22,7 @@ from app.translate.signatures import (
     unpack_tool_id,
 )
 from app.translate.target import Target
+from app.translate.tool_names import google_name
 
 Part = dict[str, Any]
 Block = Mapping[str, Any]
@@ -133,7 +134,7 @@ class ContentsWriter:
 
     def _call(self, block: Block, following: Signed | None) -> Part:
         ref = unpack_tool_id(block["id"])
-        name = self.names.get(block["name"], block["name"])
+        name = self.names.get(block["name"]) or google_name(block["name"])
         call_id = self._call_id(block["id"], ref)
         self._calls[block["id"]] = (name, call_id)
         self._order.append(block["id"])

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from app.translate.contents import Block, ContentsWriter, blocks_of
+from app.translate.errors import InvalidRequest
 from app.translate.gemini_models import model_facts
 from app.translate.generation import (
     answer_schema,
@@ -90,7 +91,8 @@ class Conversation:
             stop_sequences=stop_sequences(self._body),
             json_answer=answer_schema(self._body) is not None,
             input_estimate=self.estimate(),
-            prefill=self._prefill,
+            # A model that goes on by itself may well begin with the same letter again.
+            prefill="" if self._facts.prefill and len(self._prefill) < 8 else self._prefill,
         )
 
     @cached_property
@@ -196,6 +198,8 @@ class Conversation:
                     ],
                 }
             )
+        if not contents:
+            raise InvalidRequest("messages: nothing in them can be sent to Gemini")
         body: dict[str, Any] = {"contents": contents}
         system = [
             {"text": text}

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from app.translate.errors import InvalidRequest
 from app.translate.json_schema import clean
 from app.translate.target import Target
+from app.translate.tool_names import google_name
 
-LONGEST_NAME = 64
-_GOOGLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}")
 _SERVER_TOOLS: dict[str, tuple[str, dict[str, Any]]] = {
     "web_search": ("web_search", {"googleSearch": {}}),
     "web_fetch": ("web_fetch", {"urlContext": {}}),
@@ -177,7 +175,7 @@ def read_tools(body: Mapping[str, Any]) -> Tools:
             if tool in added:
                 continue
             raise InvalidRequest(f"tools.{position}.name: Tool names must be unique: {name!r}")
-        names[name] = _google_name(name, names.values())
+        names[name] = google_name(name, names.values())
         declarations.append(_declaration(names[name], description, schema))
     choice = body.get("tool_choice") or {}
     if choice.get("type") == "tool" and choice.get("name") not in names:
@@ -197,16 +195,6 @@ def _declaration(name: str, description: str, schema: Any) -> dict[str, Any]:
     ):
         declaration["parametersJsonSchema"] = cleaned
     return declaration
-
-
-def _google_name(name: str, taken: Iterable[str]) -> str:
-    if _GOOGLE_NAME.fullmatch(name) and name not in taken:
-        return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    plain = re.sub(r"[^A-Za-z0-9_.:-]", "_", name)
-    if not re.match(r"[A-Za-z_]", plain):
-        plain = f"_{plain}"
-    return f"{plain[: LONGEST_NAME - 9]}_{digest}"
 
 
 def _tool_changes(

@@ -62,6 +62,10 @@ def refusal(gemini="gemini-3.8-flash", **change):
             "messages.0: all messages must have non-empty content except for the optional final "
             "assistant message",
         ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "hologram"}]}]},
+            "messages: nothing in them can be sent to Gemini",
+        ),
         ({"stream": "yes"}, "stream: Input should be a valid boolean"),
         ({"temperature": 9}, "temperature: Input should be between 0 and 1"),
         ({"temperature": "warm"}, "temperature: Input should be a valid number"),
