@@ -7,9 +7,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 # Nothing that imports urllib3 may be imported here: the worker patches ssl only after the fork.
-from app.pool.sources import AccountsError, load_accounts
-
 from app.config import SettingsError, load_settings
+from app.pool.sources import AccountsError, load_accounts
 
 try:
     _settings = load_settings(os.environ)
