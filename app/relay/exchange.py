@@ -15,7 +15,7 @@ from app.relay.course import Course, Next
 from app.relay.errors import ClientGone, Failure, RelayError
 from app.relay.keepalive import KeepAliveTimer, Silence
 from app.relay.mailbox import Mailbox
-from app.relay.ports import AnswerTranslator, Event, Job
+from app.relay.ports import AnswerTranslator, Chunk, Event, Job
 from app.relay.trace import Trace
 from app.translate.errors import BadAnswer
 
@@ -118,44 +118,64 @@ class Exchange:
         return attempt
 
     def _follow(self, attempt: Attempt) -> Iterator[list[Event] | Signal]:
-        """Yield what one attempt brings; raises `UpstreamError` when it fails."""
+        """Yield what one attempt brings; raises `UpstreamError` when it fails.
+
+        Events that have arrived together leave together; none waits for one that has not.
+        """
         translator: AnswerTranslator | None = None
-        held: list[Event] = []
-        buffered, receive, silence = self.job.buffered, self._mailbox.get, self._silence
-        while True:
-            source, what, value = receive()
-            if source is not attempt:
+        ready: list[Event] = []
+        buffered, mailbox, silence = self.job.buffered, self._mailbox, self._silence
+        ended = False
+        while not ended:
+            item = mailbox.poll() if ready and not buffered else mailbox.get()
+            if item is None:
+                yield self._leaving(ready)
+                silence.broken()
+                ready = []
+                continue
+            source, what, value = item
+            if source is not attempt and source is not None:
+                continue
+            try:
                 if source is None:
                     yield self._signalled(what)
                     silence.broken()
-                continue
-            if what is What.FAILED:
-                raise self._told(value)
-            if translator is None:
-                translator = self.job.translator(self._held_lease(attempt))
-            try:
-                events = translator.feed(value) if what is What.CHUNK else translator.finish()
-            except BadAnswer as bad:
-                raise self._bad(bad) from None
-            if translator.notes:
-                self.job.keep(translator.notes)
-                translator.notes.clear()
+                    continue
+                if what is What.FAILED:
+                    raise self._told(value)
+                if translator is None:
+                    translator = self.job.translator(self._held_lease(attempt))
+                ready += self._translated(translator, what, value)
+            except (UpstreamError, RelayError):
+                if ready and not buffered:  # all that came before reaches the client
+                    yield self._leaving(ready)
+                raise
             ended = what is What.END or translator.done
-            if ended:
-                self._pool.succeeded(self._held_lease(attempt))
-                if attempt.record:
-                    attempt.record.end("ok", 200)
-                attempt.close()
-            if buffered:
-                held += events
-                events = held if ended else []
-            if events:
-                self._sent = True
-                self.trace.first_event()
-                yield events
-                silence.broken()
-            if ended:
-                return
+        self._succeeded(attempt)
+        if ready:
+            yield self._leaving(ready)
+            silence.broken()
+
+    def _translated(self, translator: AnswerTranslator, what: What, value: Chunk) -> list[Event]:
+        try:
+            events = translator.feed(value) if what is What.CHUNK else translator.finish()
+        except BadAnswer as bad:
+            raise self._bad(bad) from None
+        if translator.notes:
+            self.job.keep(translator.notes)
+            translator.notes.clear()
+        return events
+
+    def _leaving(self, events: list[Event]) -> list[Event]:
+        self._sent = True
+        self.trace.first_event()
+        return events
+
+    def _succeeded(self, attempt: Attempt) -> None:
+        self._pool.succeeded(self._held_lease(attempt))
+        if attempt.record:
+            attempt.record.end("ok", 200)
+        attempt.close()
 
     def _signalled(self, signal: Signal) -> Signal:
         if signal is _GONE:

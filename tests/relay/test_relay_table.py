@@ -1,13 +1,16 @@
 """Every row of the behaviour table, on a real pool."""
 
+import threading
+
 import pytest
 
 from app.backend.errors import Fault
 from app.pool.cooldown import Exhausted
 from app.relay.errors import ClientGone, Failure, RelayError
+from app.relay.mailbox import CAPACITY
 from tests.relay.world import Hang, World, error
 
-ANSWER = ["hello", ".", "end"]
+ANSWER = "hello.end"
 CONSUMING = {
     Fault.FORBIDDEN: (403, Failure.FORBIDDEN),
     Fault.TIMEOUT: (504, Failure.TIMEOUT),
@@ -24,12 +27,12 @@ def failure(world, **how):
 
 def test_an_answer_comes_through_and_the_lease_goes_home():
     world = World(a=[["x", "y", "."]])
-    assert world.run() == ["x", "y", ".", "end"]
+    assert world.run() == "xy.end"
     assert world.in_flight == {"a": 0}
 
 
 def test_a_buffered_answer_comes_in_one_piece():
-    assert World(a=[["x", "y", "."]]).run(buffered=True) == ["xy.end"]
+    assert World(a=[["x", "y", "."]]).run(buffered=True) == "xy.end"
 
 
 def test_quota_cools_down_and_goes_on_without_consuming_a_retry():
@@ -89,7 +92,7 @@ def test_all_cooling_tells_the_earliest_reset():
 def test_a_consuming_fault_rotates(fault, buffered):
     status, _ = CONSUMING[fault]
     world = World(a=[[error(fault, status)]], b=[])
-    assert "".join(world.run(buffered=buffered)) == "hello.end"
+    assert world.run(buffered=buffered) == ANSWER
     assert world.asked == ["a", "b"]
     assert world.state("a").state == "ready"
 
@@ -209,7 +212,36 @@ def test_after_text_was_sent_there_is_no_second_try():
 @pytest.mark.parametrize("bad", [["x"], ["x", "!"], ["x", error(Fault.BROKEN)]])
 def test_a_buffered_request_fails_over_even_after_text(bad):
     world = World(a=[bad], b=[])
-    assert world.run(buffered=True) == ["hello.end"]
+    assert world.run(buffered=True) == ANSWER
+
+
+def test_events_that_arrived_together_leave_together_and_the_last_before_an_error():
+    pieces = [f"{number} " for number in range(500)]
+    world = World(a=[[*pieces, error(Fault.BROKEN, 0, "cut")]])
+    seen = []
+    with pytest.raises(RelayError):
+        seen.extend(world.texts(world.exchange()))
+    assert "".join(seen) == "".join(pieces)
+    assert len(seen) <= len(pieces)
+
+
+def test_a_slow_client_stops_the_reading_of_the_upstream():
+    too_far = threading.Event()
+
+    class Counted(list):
+        def __iter__(self):
+            for number, piece in enumerate(super().__iter__()):
+                if number > 2 * CAPACITY:
+                    too_far.set()
+                yield piece
+
+    pieces = [f"{number} " for number in range(10 * CAPACITY)]
+    world = World(a=[Counted([*pieces, "."])])
+    texts = world.texts(world.exchange())
+    first = next(texts)
+    assert not too_far.wait(0.3)
+    assert first + "".join(texts) == "".join(pieces) + ".end"
+    assert too_far.is_set()
 
 
 def test_silence_yields_keepalives_and_events_still_come():

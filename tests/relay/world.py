@@ -145,8 +145,8 @@ class World:
         return self.relay.exchange(ScriptedJob(self.upstream, buffered))
 
     def run(self, *, buffered=False):
-        """Return the texts the client sees, keep-alives as ":"."""
-        return list(self.texts(self.exchange(buffered=buffered)))
+        """Return the text the client sees, keep-alives as ":"."""
+        return "".join(self.texts(self.exchange(buffered=buffered)))
 
     def texts(self, exchange):
         try:
