@@ -52,6 +52,9 @@ STATUSES = {
 PATIENCE = 60
 """Seconds of ``retry-after`` beyond which SDKs are told not to wait: they obey it however long."""
 
+_STATUS_LINES = {499: "499 CLIENT CLOSED REQUEST", 529: "529 OVERLOADED"}
+"""Statuses that HTTP has no phrase for."""
+
 
 class ApiError(Exception):
     """An answer in the error envelope; ``retry_after`` in seconds."""
@@ -81,7 +84,7 @@ class ApiError(Exception):
         """Return the whole HTTP answer."""
         response = Response(
             json.dumps(self.body(g.request_id), ensure_ascii=False) + "\n",
-            status=self.status,
+            status=_STATUS_LINES.get(self.status, self.status),
             content_type="application/json",
         )
         if self.retry_after is not None:

@@ -71,12 +71,15 @@ class Replier:
             # Nothing is committed before this returns: a failure still gets its true status.
             first = next(batches, None)
         except RelayError as error:
+            answer = _noted(record, error)
             finish()
-            raise _noted(record, error) from None
+            raise answer from None
         except ClientGone:
+            answer = _hung_up(record)
             finish()
-            raise _hung_up(record) from None
+            raise answer from None
         except BaseException:
+            _broke(record)
             finish()
             raise
         record.status = 200

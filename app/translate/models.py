@@ -108,8 +108,11 @@ def _display_name(name: str, model: Served) -> str:
         return shown
     if name == f"claude-{model.id}":
         return f"{shown} (gateway)"
-    words = name.replace("claude-", "Claude ", 1).split("-")
-    return f"{' '.join(word.capitalize() for word in words)} ({shown})"
+    # claude-opus-4-1-20250805 is shown as Claude Opus 4.1
+    words = [word for word in name.split("-") if len(word) < 8]
+    version = ".".join(word for word in words if word.isdecimal())
+    title = [word.capitalize() for word in words if not word.isdecimal()]
+    return f"{' '.join([*title, version]).strip()} ({shown})"
 
 
 def _line(name: str) -> str | None:

@@ -146,6 +146,10 @@ def test_each_fault_ends_in_its_status(lone_accounts, fault, status, kind, asked
     assert answer.headers["content-type"] == "application/json"
     posts = [record for record in simulator.requests if "Content" in record.path]
     assert sum(record.key == key for record in posts) == asked
+    line = running.wait_for_line(re.compile(answer.headers["request-id"]))
+    assert f" /v1/messages {status} " in line
+    assert line.count(key) >= asked
+    assert "client gone" not in line
 
 
 def test_events_leave_as_they_arrive(gateway, simulator):
@@ -292,3 +296,33 @@ def test_every_line_is_json_when_asked_for(gateway, simulator):
     record = json.loads(line)
     assert record["request_id"].startswith("req_")
     assert "key-a" not in running.output
+
+
+def test_a_cut_stream_is_resumed_on_another_account_when_asked_for(gateway, simulator):
+    running = gateway(GEMINI_API_KEYS="key-a,key-b", STREAM_RESUME="true", ROTATION="fill_first")
+    simulator.script("key-a", ["cut-2"])
+    model = "gemini-2.5-flash"
+    with sdk(running).messages.stream(model=model, **HELLO) as stream:
+        text = "".join(stream.text_stream)
+        assert stream.get_final_message().stop_reason == "end_turn"
+    posts = [record for record in simulator.requests if "Content" in record.path]
+    assert [record.key for record in posts] == ["key-a", "key-b"]
+    partial = posts[1].body["contents"][-1]
+    assert partial["role"] == "model"
+    assert partial["parts"][0]["text"]
+    assert text.startswith(partial["parts"][0]["text"])
+    assert len(text) > len(partial["parts"][0]["text"])
+
+
+def test_a_cut_stream_ends_in_one_error_event_otherwise(gateway, simulator):
+    running = gateway(GEMINI_API_KEYS="key-a,key-b", ROTATION="fill_first")
+    simulator.script("key-a", ["cut-2"])
+    with (
+        pytest.raises(anthropic.APIStatusError) as caught,
+        sdk(running).messages.stream(model=MODEL, **HELLO) as stream,
+    ):
+        "".join(stream.text_stream)
+    assert caught.value.type == "api_error"
+    simulator.script("key-a", ["cut-2"])
+    assert post(running, stream=False).json()["stop_reason"] == "end_turn"
+    assert [r.key for r in simulator.requests if "Content" in r.path] == ["key-a", "key-a", "key-b"]
