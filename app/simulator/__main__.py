@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import threading
 
@@ -20,7 +21,9 @@ def main() -> None:
     try:
         address = simulator.start()
     except OSError as error:
-        sys.exit(f"can't listen on {options.host} port {options.port}: {error.strerror}")
+        sys.exit(
+            f"can't listen on {options.host} port {options.port}: {os.strerror(error.errno or 0)}"
+        )
     sys.stdout.write(f"simulated Gemini on {address} (Ctrl-C ends it)\n")
     sys.stdout.flush()
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -215,6 +215,13 @@ def part_cost(part: Mapping[str, Any]) -> int:
     if "text" in part:
         return text_tokens(part["text"])
     return json_tokens({name: data for name, data in part.items() if name != "thoughtSignature"})
+
+
+def output_tokens(parts: Iterable[Mapping[str, Any]]) -> int:
+    """Return the output tokens of visible parts, however their text is cut."""
+    parts = list(parts)
+    text = "".join(part.get("text", "") for part in parts)
+    return text_tokens(text) + sum(part_cost(part) for part in parts if "text" not in part)
 
 
 def _first_tokens(text: str, tokens: int) -> str:

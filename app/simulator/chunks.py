@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.simulator.answers import Answer, Part, part_cost
-from app.simulator.tokens import details, text_tokens
+from app.simulator.answers import Answer, Part, output_tokens, part_cost
+from app.simulator.tokens import details, text_tokens, tokens_of_bytes
 
 _PIECES = re.compile(r"\S+\s*|\s+")
 _MOST_PIECES = 400
@@ -78,16 +78,17 @@ def stream(answer: Answer, frame: Frame) -> list[Chunk]:
         spent += text_tokens(thought)
         part = {"text": thought, "thought": True}
         chunks.append(frame.chunk([part], thoughts=min(spent, answer.thought_tokens)))
-    visible = 0
+    text_bytes = others = 0
     end = _end(answer)
     for index, group in enumerate(groups):
-        visible += sum(map(part_cost, group))
+        text_bytes += sum(len(part.get("text", "").encode()) for part in group)
+        others += sum(part_cost(part) for part in group if "text" not in part)
         last = index == len(groups) - 1
         chunks.append(
             frame.chunk(
                 group,
                 thoughts=answer.thought_tokens,
-                visible=visible,
+                visible=tokens_of_bytes(text_bytes) + others,
                 tool=answer.tool_tokens,
                 candidate=end if last else None,
             )
@@ -113,7 +114,7 @@ def whole(answer: Answer, frame: Frame) -> Chunk:
     return frame.chunk(
         parts,
         thoughts=answer.thought_tokens,
-        visible=sum(map(part_cost, answer.parts)),
+        visible=output_tokens(answer.parts),
         tool=answer.tool_tokens,
         candidate=_end(answer),
     )

@@ -11,8 +11,8 @@ from typing import Protocol
 from app.simulator.faults import Fault
 from app.simulator.spoiling import cut_after, raw_interruption
 
-_DRIP_BYTES = 7
-_DRIP_PAUSE = 0.01
+_DRIP_BYTES = 16
+_DRIP_PAUSE = 0.005
 """Seconds between the drops of a slow answer."""
 
 HTML = b"<!DOCTYPE html><html><head><title>Error</title></head><body>Sorry.</body></html>"

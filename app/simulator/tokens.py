@@ -14,7 +14,12 @@ BYTES_PER_TOKEN = 4
 
 def text_tokens(text: str) -> int:
     """Return the tokens of ``text``; 0 only when it is empty."""
-    return -(-len(text.encode()) // BYTES_PER_TOKEN)
+    return tokens_of_bytes(len(text.encode()))
+
+
+def tokens_of_bytes(count: int) -> int:
+    """Return the tokens of ``count`` bytes of text."""
+    return -(-count // BYTES_PER_TOKEN)
 
 
 def json_tokens(value: object) -> int:

@@ -70,14 +70,13 @@ def choose_calls(body: Mapping[str, Any], *, with_ids: bool) -> list[Call]:
 
 def _named(text: str, names: Sequence[str]) -> list[str]:
     asks = bool(_ASKS.search(text))
-    found = []
+    found: list[tuple[int, str]] = []
     for name in names:
         # "Read" and "edit" are words too: they mean the tool only where tools are spoken of.
         if name.isalpha() and name[1:].islower() and not asks:
             continue
-        match = re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text)
-        if match:
-            found.append((match.start(), name))
+        named = re.finditer(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text)
+        found += [(match.start(), name) for match in named]
     if found:
         return [name for _, name in sorted(found)]
     if _BOTH.search(text) and asks:
@@ -88,7 +87,7 @@ def _named(text: str, names: Sequence[str]) -> list[str]:
 def _next_step(named: list[str], text: str, done: int) -> list[str]:
     if _IN_TURN.search(text):
         return named[done : done + 1]
-    return [] if done else named
+    return [] if done else list(dict.fromkeys(named))
 
 
 def _given(text: str, name: str) -> dict[str, Any] | None:
