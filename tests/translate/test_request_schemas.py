@@ -188,7 +188,7 @@ def requests(draw):
     }
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     requests(),
     st.sampled_from(["gemini", "vertex", "code_assist"]),
