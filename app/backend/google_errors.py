@@ -16,6 +16,10 @@ from app.backend.google_error import GoogleError, parse_body, parse_error
 from app.backend.quota import exhausted_by, is_quota
 
 LONGEST_MESSAGE = 1000
+LONG_SECRET = 12
+"""Characters from which a secret is removed wherever it stands; shorter ones only as words."""
+SHORTEST_SECRET = 4
+"""Anything shorter is no credential, and removing it would make a riddle of every message."""
 
 FAULTS = {
     401: Fault.UNAUTHENTICATED,
@@ -98,7 +102,10 @@ def classify_object(
 def one_line(text: str, secrets: Collection[str] = ()) -> str:
     """Return ``text`` as one bounded line without any credential."""
     for secret in secrets:
-        text = text.replace(secret, "[removed]")
+        if len(secret) >= LONG_SECRET:
+            text = text.replace(secret, "[removed]")
+        elif len(secret) >= SHORTEST_SECRET:
+            text = re.sub(rf"(?<![\w-]){re.escape(secret)}(?![\w-])", "[removed]", text)
     text = " ".join(_SECRETS.sub("[removed]", text).split())
     return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 1]}…"
 

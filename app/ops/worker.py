@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import json
 import secrets
@@ -83,5 +84,6 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
     def _drain(self) -> None:
         for connection in list(self._idle):
             with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RD)
+                # gevent's own shutdown raises in the greenlet that waits; this reads as an end.
+                _socket.socket.shutdown(getattr(connection, "_sock", connection), socket.SHUT_RD)
         self.wsgi.extensions["gateway"].drain()

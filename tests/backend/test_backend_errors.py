@@ -641,3 +641,15 @@ def test_an_error_in_a_stream_comes_after_what_came_before_it():
         ["First ", "Second "],
         (Fault.UNAVAILABLE, 499, "CANCELLED", "The operation was cancelled.", None, False),
     )
+
+
+@pytest.mark.parametrize(
+    ("secret", "text", "shown"),
+    [
+        ("AQ.Ab8RN6-secret-key", "key AQ.Ab8RN6-secret-keyX was", "key [removed]X was"),
+        ("key-a", "key-a is not key-ab nor monkey-a", "[removed] is not key-ab nor monkey-a"),
+        ("a", "a message about a key", "a message about a key"),
+    ],
+)
+def test_secrets_are_removed_and_words_are_not(secret, text, shown):
+    assert one_line(text, [secret]) == shown

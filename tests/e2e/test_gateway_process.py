@@ -223,14 +223,19 @@ def test_two_hundred_at_once_never_exceed_an_accounts_concurrency(gateway, simul
 def test_sigterm_lets_open_streams_finish(gateway, simulator):
     running = gateway()
     simulator.pace = 0.05
+    idle = socket.create_connection(("127.0.0.1", running.port))
+    used = requests.Session()
+    used.get(f"{running.url}/healthz")
     answer = requests.post(
         f"{running.url}/v1/messages", json={"model": MODEL, **HELLO, "stream": True}, stream=True
     )
     lines = answer.iter_lines(chunk_size=1)
     assert next(lines) == b"event: message_start"
     running.terminate()
+    assert idle.recv(1) == b""
     assert list(lines)[-3:] == [b"event: message_stop", b'data: {"type":"message_stop"}', b""]
-    assert running.process.wait(15) == 0
+    assert running.wait(15) == 0
+    assert "Traceback" not in running.output
 
 
 def test_streams_that_outlive_the_drain_end_with_an_error_event(gateway, simulator):
