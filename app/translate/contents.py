@@ -260,7 +260,8 @@ class ContentsWriter:
             case "document":
                 return self._document(block, path)
             case "search_result":
-                inner = "\n".join(part.get("text", "") for part in block.get("content") or ())
+                found = blocks_of(block.get("content"))
+                inner = "\n".join(part["text"] for part in found if part.get("type") == "text")
                 return [{"text": f"{block.get('title')} ({block.get('source')})\n{inner}"}]
             case _:
                 return []

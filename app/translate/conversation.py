@@ -155,7 +155,7 @@ class Conversation:
                 if block.get("type") in ("image", "document") and isinstance(
                     block.get("source"), dict
                 ):
-                    data = block["source"].get("data") or ""
+                    data = str(block["source"].get("data") or "")
                     if block["source"].get("type") == "text":
                         characters += len(data)
                     else:
@@ -228,10 +228,12 @@ def _texts(content: Any) -> list[str]:
 
 
 def _walk(content: Any) -> Iterator[Block]:
+    """Yield blocks and the blocks within; unknown kinds may hold anything."""
     for block in blocks_of(content):
-        yield block
-        if isinstance(block.get("content"), list):
-            yield from _walk(block["content"])
+        if isinstance(block, Mapping):
+            yield block
+            if isinstance(block.get("content"), list):
+                yield from _walk(block["content"])
 
 
 def _strings(value: Any, *, deep: bool = True) -> Iterator[str]:

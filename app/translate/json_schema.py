@@ -118,7 +118,7 @@ def _keep_known_required(result: Schema) -> None:
     required = result.pop("required", None)
     if isinstance(required, list):
         known = result.get("properties", {})
-        names = [name for name in required if name in known]
+        names = [name for name in required if isinstance(name, str) and name in known]
         if names:
             result["required"] = names
 

@@ -205,8 +205,10 @@ def _loaded(schema: Schema, body: object) -> dict[str, Any]:
     for name, reason in _REFUSED.items():
         if request.get(name):
             raise InvalidRequest(f"{name}: {reason}")
-    if (request.get("thread") or {}).get("type") == "continue":
+    thread = request.get("thread")
+    if isinstance(thread, dict) and thread.get("type") == "continue":
         raise InvalidRequest("thread: threads are not kept by this gateway; send all messages")
+    _check_output(request)
     if request.get("thinking"):
         _load(_thinking, request["thinking"], "thinking.")
     if request.get("tool_choice"):
@@ -216,6 +218,14 @@ def _loaded(schema: Schema, body: object) -> dict[str, Any]:
     _check_content(request.get("system"), "system")
     request["messages"] = _checked_messages(request["messages"])
     return request
+
+
+def _check_output(request: Mapping[str, Any]) -> None:
+    output = request.get("output_config") or {}
+    _check_fields(output, "output_config", (), (("effort", str), ("format", dict)))
+    _check_format(output.get("format") or {}, "output_config.format")
+    _check_format(request.get("output_format") or {}, "output_format")
+    _check_fields(request.get("metadata") or {}, "metadata", (), (("user_id", str),))
 
 
 def _load(schema: Schema, value: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -274,6 +284,9 @@ def _checked_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if role not in ("user", "assistant", "system"):
             reason = "Field required" if role is None else "Input should be 'user' or 'assistant'"
             raise InvalidRequest(f"messages.{number}.role: {reason}")
+        _check_fields(message, f"messages.{number}", (), (("output_config", dict),))
+        effort = message.get("output_config") or {}
+        _check_fields(effort, f"messages.{number}.output_config", (), (("effort", str),))
         if "content" not in message and role != "system":
             raise InvalidRequest(f"messages.{number}.content: Field required")
         _check_content(message.get("content"), f"messages.{number}.content")
@@ -337,15 +350,41 @@ def _empty(block: Mapping[str, Any]) -> bool:
     return block.get("type") == "text" and not (block.get("text") or "").strip()
 
 
-_FIELDS: Mapping[str, tuple[tuple[str, type | tuple[type, ...]], ...]] = {
+_Fields = tuple[tuple[str, type], ...]
+_REQUIRED: Mapping[str, _Fields] = {
     "text": (("text", str),),
     "image": (("source", dict),),
     "document": (("source", dict),),
     "tool_use": (("id", str), ("name", str), ("input", dict)),
     "server_tool_use": (("id", str), ("name", str)),
     "tool_result": (("tool_use_id", str),),
+    "tool_reference": (("tool_name", str),),
+    "tool_addition": (("tool", dict),),
+    "tool_removal": (("tool", dict),),
 }
-_NAMES = {str: "a valid string", dict: "an object", list: "a valid list"}
+_OPTIONAL: Mapping[str, _Fields] = {
+    "document": (("title", str), ("context", str)),
+    "search_result": (("source", str), ("title", str)),
+    "thinking": (("thinking", str), ("signature", str)),
+    "server_tool_use": (("input", dict),),
+    "tool_result": (("is_error", bool),),
+}
+_NAMES = {str: "a valid string", dict: "an object", bool: "a valid boolean"}
+
+
+def _check_fields(
+    value: Mapping[str, Any], path: str, required: _Fields, optional: _Fields
+) -> None:
+    for name, _ in required:
+        if value.get(name) is None:
+            raise InvalidRequest(f"{path}.{name}: Field required")
+    for name, wanted in (*required, *optional):
+        if value.get(name) is not None and not isinstance(value[name], wanted):
+            raise InvalidRequest(f"{path}.{name}: Input should be {_NAMES[wanted]}")
+
+
+def _check_format(value: Mapping[str, Any], path: str) -> None:
+    _check_fields(value, path, (), (("type", str), ("schema", dict)))
 
 
 def _check_content(content: Any, path: str) -> None:
@@ -360,20 +399,26 @@ def _check_content(content: Any, path: str) -> None:
         kind = block.get("type")
         if not isinstance(kind, str):
             raise InvalidRequest(f"{where}.type: Field required")
-        for name, wanted in _FIELDS.get(kind, ()):
-            value = block.get(name)
-            if value is None:
-                raise InvalidRequest(f"{where}.{name}: Field required")
-            if not isinstance(value, wanted):
-                raise InvalidRequest(f"{where}.{name}: Input should be {_NAMES[wanted]}")  # type: ignore[index]
+        _check_fields(block, where, _REQUIRED.get(kind, ()), _OPTIONAL.get(kind, ()))
         if kind in ("image", "document"):
             _check_source(block["source"], f"{where}.source")
-        elif kind == "tool_result":
+        elif kind in ("tool_result", "search_result"):
             _check_content(block.get("content"), f"{where}.content")
+        elif kind in ("tool_addition", "tool_removal"):
+            _check_tool_change(block["tool"], f"{where}.tool")
+        elif kind.endswith("_tool_result"):
+            _check_fields(block, where, (), (("tool_use_id", str),))
+
+
+def _check_tool_change(tool: dict[str, Any], path: str) -> None:
+    _check_fields(tool, path, (("type", str),), (("name", str), ("definition", dict)))
+    if tool["type"] == "tool_definition":
+        _check_tool(tool.get("definition") or {}, f"{path}.definition.")
 
 
 def _check_source(source: dict[str, Any], path: str) -> None:
-    kind = source.get("type")
+    _check_fields(source, path, (("type", str),), (("media_type", str),))
+    kind = source["type"]
     needed = {"base64": "data", "text": "data", "url": "url", "content": "content"}
     if kind == "file":
         raise InvalidRequest(f"{path}.type: files are not kept by this gateway; send base64 or url")

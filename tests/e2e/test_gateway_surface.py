@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 
 import anthropic
 import pytest
 import requests
+
+from tests.e2e.processes import ROOT
 
 HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 MODEL = "claude-sonnet-5"
@@ -192,3 +195,49 @@ def test_accounts_change_without_a_restart_and_without_touching_a_stream(
     assert requests.post(f"{running.url}/v1/messages", json=body).status_code == 200
     stream.close()
     assert simulator.wait_for(lambda: simulator.in_flight("key-a") == 0, 2)
+
+
+RECORDED = ROOT / "tests" / "recordings" / "claude-code"
+
+
+@pytest.mark.parametrize("version", ["2023-06-01", "2026-10-21"])
+def test_every_recorded_claude_code_request_is_answered(gateway, version):
+    running = gateway()
+    for path in sorted(RECORDED.iterdir()):
+        recorded = json.loads(path.read_text())
+        body = recorded.get("body", recorded)
+        endpoint = "messages/count_tokens" if "count-tokens" in path.name else "messages"
+        answer = requests.post(
+            f"{running.url}/v1/{endpoint}?beta=true",
+            json=body,
+            headers={"anthropic-version": version, "anthropic-beta": "a,b"},
+        )
+        assert answer.status_code == 200, (path.name, answer.text)
+        if endpoint == "messages":
+            assert answer.text.endswith('data: {"type":"message_stop"}\n\n'), path.name
+        else:
+            assert answer.json()["input_tokens"] > 0
+
+
+def test_the_search_request_of_claude_code_is_answered_with_sources(gateway):
+    recorded = json.loads((RECORDED / "v2.1.330.deferred-tools.3.request.json").read_text())
+    body = {**recorded.get("body", recorded), "stream": False}
+    answer = requests.post(f"{gateway().url}/v1/messages", json=body).json()
+    kinds = [block["type"] for block in answer["content"]]
+    assert kinds[:2] == ["server_tool_use", "web_search_tool_result"]
+    assert answer["content"][0]["input"]["query"]
+    assert answer["content"][1]["content"][0]["url"].startswith("http")
+    cited = [c for b in answer["content"] if b["type"] == "text" for c in b["citations"] or ()]
+    assert {citation["type"] for citation in cited} == {"web_search_result_location"}
+    assert answer["usage"]["server_tool_use"]["web_search_requests"] >= 1
+    assert answer["stop_reason"] == "end_turn"
+
+
+def test_an_overflow_is_told_in_the_words_that_clients_know(gateway, simulator):
+    running = gateway()
+    simulator.script("key-a", ["too-long"])
+    body = {"model": MODEL, "max_tokens": 9, **HELLO}
+    answer = requests.post(f"{running.url}/v1/messages", json=body)
+    assert answer.status_code == 400
+    message = answer.json()["error"]["message"]
+    assert re.fullmatch(r"prompt is too long: \d+ tokens > \d+ maximum", message)
