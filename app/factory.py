@@ -21,6 +21,7 @@ from app.api.reply import Replier
 from app.backend.upstream import Upstream, UpstreamSettings
 from app.config import Settings, SettingsError, load_settings
 from app.ops import logs
+from app.ops.accounts_cli import accounts_commands
 from app.pool.account import Account
 from app.pool.accounts_file import AccountsError
 from app.pool.pool import ClientPool
@@ -99,6 +100,10 @@ class Gateway:
             self.registry.start()
             self._running.set()
         self._greet()
+
+    def look_in(self) -> None:
+        """Fill the pool for a look from the command line; nothing is started."""
+        self.pool.replace_accounts(load_accounts(self.settings))
 
     def drain(self) -> None:
         """Stop being ready; when ``DRAIN_TIMEOUT`` is over, end the streams still open."""
@@ -220,4 +225,5 @@ def build(settings: Settings | None = None) -> Flask:
         )
     )
     app.register_blueprint(health_blueprint(gateway.readiness))
+    app.cli.add_command(accounts_commands(gateway.pool, gateway.upstream, gateway.look_in))
     return app

@@ -37,10 +37,9 @@ class Translation(Protocol):
     def resumed(self, text: str) -> Translation: ...  # noqa: D102
 
 
-def target_of(lease: Lease, *, trust_foreign: bool = True) -> Target:
-    """Return where a request on ``lease`` goes, in the translation's words."""
-    account: Account = lease.account
-    return Target(account.flavour, lease.model, account.tag, trust_foreign)
+def target_of(account: Account, model: str, *, trust_foreign: bool = True) -> Target:
+    """Return where a request for ``model`` on ``account`` goes, in the translation's words."""
+    return Target(account.flavour, model, account.tag, trust_foreign)
 
 
 class _ConversationJob:
@@ -93,12 +92,16 @@ class AnswerJob(_ConversationJob):
 
     def open(self, lease: Lease, call: Call, *, trust_foreign: bool) -> Iterator[Chunk]:
         """Yield the answer's chunks as they arrive."""
-        body = self.translation.render(target_of(lease, trust_foreign=trust_foreign), self._notes)
+        body = self.translation.render(
+            target_of(lease.account, lease.model, trust_foreign=trust_foreign), self._notes
+        )
         return self._upstream.generate(lease.account, lease.project, lease.model, body, call)
 
     def translator(self, lease: Lease) -> AnswerTranslator:
         """Return a fresh translator whose signatures come from ``lease``'s account."""
-        fresh = partial(self._new_translator, self.translation, target_of(lease))
+        fresh = partial(
+            self._new_translator, self.translation, target_of(lease.account, lease.model)
+        )
         self.answer = splicer(fresh, self._sent, resumed=self._resumed)
         return self.answer
 
@@ -125,7 +128,7 @@ class CountJob(_ConversationJob):
 
     def open(self, lease: Lease, call: Call, *, trust_foreign: bool) -> Iterator[Chunk]:
         """Yield the count as the only chunk."""
-        target = target_of(lease, trust_foreign=trust_foreign)
+        target = target_of(lease.account, lease.model, trust_foreign=trust_foreign)
         body = self.translation.render_count(target, self._notes)
         count = self._upstream.count_tokens(lease.account, lease.project, lease.model, body, call)
         yield {"input_tokens": count}

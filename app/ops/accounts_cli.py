@@ -1,0 +1,193 @@
+"""``flask accounts …``: look after the accounts from the command line.
+
+Verdicts and cooldowns are shared through the state store, so what is said here reaches running
+gateways on the same store within seconds. Exit status: 0 all is well, 1 something is wrong,
+2 the command's words are off.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from flask.cli import AppGroup, with_appcontext
+
+from app.backend.errors import UpstreamError
+from app.backend.upstream import Call, Upstream
+from app.ops.login import LoginError, log_in
+from app.pool.account import Account
+from app.pool.pool import ClientPool
+from app.pool.snapshot import AccountView
+from app.relay.jobs import target_of
+from app.translate.conversation import Conversation
+from app.translate.validation import load_count
+
+CHECK_MODEL = "gemini-3.8-flash"
+"""Asked for a token count where an account has no list of models to ask for."""
+
+
+@dataclass(frozen=True)
+class _Checked:
+    name: str
+    ok: bool
+    note: str
+
+
+def accounts_commands(pool: ClientPool, upstream: Upstream, fill: Callable[[], None]) -> AppGroup:
+    """Return the command group over ``pool``, which ``fill`` fills before a command runs."""
+    group = AppGroup("accounts", help="List, check and mend the Gemini accounts.")
+
+    # As the group's own callback it runs with every command, and not for their --help.
+    group.callback = with_appcontext(fill)
+
+    @group.command("list")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+    def list_accounts(as_json: bool) -> None:
+        """Show every account: state, what cools down and until when, what is left."""
+        views = pool.snapshot()
+        if as_json:
+            click.echo(json.dumps([_as_dict(view) for view in views], indent=2))
+        elif not views:
+            click.echo("No account is configured: the gateway serves from its simulator.")
+        else:
+            _table(
+                ("NAME", "KIND", "STATE", "WHY, AND UNTIL WHEN"),
+                [(view.name, view.kind, view.state, _described(view)) for view in views],
+            )
+
+    @group.command("check")
+    @click.argument("name", required=False)
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+    def check(name: str | None, as_json: bool) -> None:
+        """Make one cheap call on each account (or on NAME) and say what is wrong."""
+        accounts = [_find(pool, name)] if name else pool.accounts()
+        found = []
+        with click.progressbar(
+            accounts, label="checking", file=sys.stderr, hidden=len(accounts) < 2
+        ) as progress:
+            for account in progress:
+                fault, note = _checked(upstream, account)
+                found.append(_Checked(account.name, not fault, fault or note))
+        if as_json:
+            click.echo(json.dumps([asdict(each) for each in found], indent=2))
+        else:
+            _table(
+                ("NAME", "STATE", "WHY"),
+                [(each.name, "ok" if each.ok else "WRONG", each.note) for each in found],
+            )
+        sys.exit(0 if all(each.ok for each in found) else 1)
+
+    @group.command("disable")
+    @click.argument("name")
+    def disable(name: str) -> None:
+        """Use NAME no more until it is enabled."""
+        pool.disable(_find(pool, name).name)
+        click.echo(f"{name} is disabled.")
+
+    @group.command("enable")
+    @click.argument("name")
+    def enable(name: str) -> None:
+        """Use NAME again, whatever was said of it."""
+        pool.enable(_find(pool, name).name)
+        click.echo(f"{name} is enabled.")
+
+    @group.group("cool-down")
+    def cool_down() -> None:
+        """Cooldowns."""
+
+    @cool_down.command("clear")
+    @click.argument("name")
+    def clear(name: str) -> None:
+        """End the cooldowns of NAME."""
+        pool.clear_cooldowns(_find(pool, name).name)
+        click.echo(f"{name} has no cooldown any more.")
+
+    @group.command("login")
+    @click.argument("name")
+    @click.option(
+        "--client-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        required=True,
+        help="The OAuth client (type: desktop app) that you made in the Google console.",
+    )
+    def login(name: str, client_file: Path) -> None:
+        """Log NAME in with your browser and write its credentials file."""
+        account = _find(pool, name)
+        if account.kind not in ("oauth", "code_assist") or not account.credentials:
+            raise click.UsageError(f"{name} is of kind {account.kind}, which needs no login")
+        try:
+            log_in(client_file, Path(account.credentials), show=click.echo)
+        except LoginError as error:
+            raise click.ClickException(str(error)) from None
+        click.echo(f"{name} is logged in: {account.credentials} was written.")
+
+    return group
+
+
+def _find(pool: ClientPool, name: str) -> Account:
+    for account in pool.accounts():
+        if account.name == name:
+            return account
+    known = ", ".join(account.name for account in pool.accounts()) or "none"
+    raise click.UsageError(f"there is no account {name!r}; known: {known}")
+
+
+def _checked(upstream: Upstream, account: Account) -> tuple[str, str]:
+    """Return what is wrong with ``account`` ("" if nothing), and a note on what it has."""
+    try:
+        models = upstream.list_models(account)
+        if models:
+            return "", f"{len(models)} models"
+        body = {"model": CHECK_MODEL, "messages": [{"role": "user", "content": "hi"}]}
+        asked = Conversation(load_count(body), CHECK_MODEL)
+        project = account.quota_projects[0]
+        target = target_of(account, CHECK_MODEL)
+        counted = asked.render_count(target, {})
+        upstream.count_tokens(account, project, CHECK_MODEL, counted, Call())
+    except UpstreamError as error:
+        return error.message, ""
+    return "", "answers"
+
+
+def _described(view: AccountView) -> str:
+    parts = list(view.reasons)
+    if view.cooldowns:
+        last = max(cooldown.until for cooldown in view.cooldowns)
+        parts.append(f"until {datetime.fromtimestamp(last).astimezone():%Y-%m-%d %H:%M:%S %Z}")
+    for forecast in view.forecasts:
+        left = "?" if forecast.remaining is None else forecast.remaining
+        parts.append(f"{forecast.model}: {left} of {forecast.limit} left per {forecast.window}")
+    return "; ".join(parts)
+
+
+def _as_dict(view: AccountView) -> dict[str, Any]:
+    return {
+        "name": view.name,
+        "kind": view.kind,
+        "state": view.state,
+        "reasons": list(view.reasons),
+        "projects": list(view.projects),
+        "models": list(view.models),
+        "cooldowns": [
+            {
+                "project": cooldown.project,
+                "model": cooldown.model,
+                "until": cooldown.until,
+                "reason": cooldown.reason,
+            }
+            for cooldown in view.cooldowns
+        ],
+    }
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    for row in (head, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
