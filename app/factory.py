@@ -91,6 +91,7 @@ class Gateway:
             if self._running.is_set():
                 return
             self.pool.replace_accounts(self.accounts())
+            self.pool.listen()
             AccountsWatcher(
                 watched_file(self.settings),
                 load=self._reload,
@@ -127,14 +128,17 @@ class Gateway:
         """Return whether requests can be served, and the facts for ``/readyz``."""
         state = self.store.ping()
         usable = self.pool.any_usable()
+        able = usable and not self._draining
         facts = {
             "serving": "simulator" if self.simulated else "gemini",
             "accounts": len(self.pool.accounts()),
             "usable_account": usable,
             "state_store": state,
+            "shared_leases": not self.pool.alone,
+            "degraded": able and not state,
             "draining": self._draining,
         }
-        return state and usable and not self._draining, facts
+        return state and able, facts
 
     def _apply(self, accounts: list[Account]) -> None:
         self.pool.replace_accounts(accounts)

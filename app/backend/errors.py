@@ -26,6 +26,8 @@ class Fault(Enum):
     """500, 502, refused or cut connection, garbage, empty 200: one retry; 502 at the end."""
     SIGNATURE = "signature"
     """400 that names a thought signature: once again without the foreign ones, same account."""
+    LOST = "lost"
+    """The lease was lost, by no fault upstream: one retry, any account; 529 at the end."""
     NOT_FOUND = "not_found"
     """404: the model does not exist for this account; to the client."""
     REJECTED = "rejected"

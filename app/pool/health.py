@@ -24,6 +24,8 @@ class Health:
     until: float = 0.0
     trial: str = ""
     """Token of the lease that is the trial under way, "" when there is none."""
+    since: float = 0.0
+    """When it was ejected last."""
 
     def ejected_until(self, now: float) -> float:
         """Return when the account may be tried again; 0.0 when it may now.
@@ -56,9 +58,13 @@ class Health:
             self.failures += 1
             if self.failures < FAILURES_IN_A_ROW:
                 return False
-        self.until = now + min(LONGEST_EJECTION, FIRST_EJECTION * 2.0 ** min(self.ejections, 16))
-        self.ejections += 1
+        until = now + min(LONGEST_EJECTION, FIRST_EJECTION * 2.0 ** min(self.ejections, 16))
+        self.ejected(until, self.ejections + 1, now)
         return True
+
+    def ejected(self, until: float, ejections: int, at: float) -> None:
+        """Eject it, by another process' word or one's own."""
+        self.until, self.ejections, self.since = until, ejections, at
 
     def released(self, token: str) -> None:
         """Note that lease ``token`` is back; a trial without a verdict makes room for the next."""

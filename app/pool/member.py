@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from app.pool.account import Account, Digests
 from app.pool.cooldown import Exhausted
 from app.pool.cooling import ANY, Cooldown, Cooldowns
-from app.pool.forecast import Forecasts
+from app.pool.forecast import Limit, Limits
 from app.pool.health import Health
 from app.pool.lease import Lease, Wanted
 from app.pool.marks import Mark
-from app.pool.snapshot import AccountView, Ejection, State
+from app.pool.records import Ejection, Records
+from app.pool.seats import Pace, Seat, Spent
+from app.pool.snapshot import AccountView, State
 
 MOST_MODELS = 512
 """Models whose health is remembered per account: clients may name models at will."""
@@ -25,9 +26,9 @@ MOST_MODELS = 512
 class Standing:
     """How one account stands to one request, at one moment.
 
-    ``ready`` has a ``project`` to use; ``cooling`` will at ``until``; ``tried`` was used up by
-    the request itself; ``out`` can't serve, for ``reason``. A ready one with ``until`` is ejected
-    until then.
+    ``ready`` has a ``project`` to use, and counts under ``paces``; ``cooling`` will at ``until``;
+    ``tried`` was used up by the request itself; ``out`` can't serve, for ``reason``. A ready one
+    with ``until`` is ejected until then.
     """
 
     member: Member
@@ -35,13 +36,14 @@ class Standing:
     verdict: Literal["ready", "cooling", "tried", "out"]
     project: str = ""
     until: float = 0.0
-    in_flight: int = 0
+    paces: tuple[Pace, ...] = ()
     reason: str = ""
 
     @property
-    def free(self) -> bool:
-        """Tell whether a slot is free."""
-        return self.in_flight < self.account.concurrency
+    def seat(self) -> Seat:
+        """Return it as a candidate for a lease."""
+        account = self.account
+        return Seat(account.name, account.concurrency, account.weight, self.paces)
 
 
 class Member:
@@ -58,7 +60,7 @@ class Member:
         self._cooldowns = Cooldowns()
         self._health: dict[str, Health] = {}
         self._marks: dict[str, Mark] = {}
-        self._forecasts = Forecasts()
+        self._limits = Limits()
         self._requests = self._succeeded = self._failures = self._refused = 0
         self._last_used: float | None = None
 
@@ -72,24 +74,21 @@ class Member:
     def take(
         self,
         wanted: Wanted,
+        token: str,
         now: float,
         give_back: Callable[[Lease], None],
         *,
         even_ejected: bool,
     ) -> Lease | None:
-        """Return a lease, or None when things changed since the account was chosen."""
+        """Return a lease on the seat taken, or None when things changed since it was chosen."""
         with self.lock:
             standing = self._standing(wanted, now)
-            if standing.verdict != "ready" or not standing.free:
+            if standing.verdict != "ready" or (standing.until and not even_ejected):
                 return None
-            if standing.until and not even_ejected:
-                return None
-            token = secrets.token_hex(8)
             lease = Lease(self.account, standing.project, wanted.model, token, now, give_back)
             self._leases[token] = lease
             self._requests += 1
             self._last_used = now
-            self._forecasts.count(lease.project, lease.model, now)
             health = self._health.get(lease.model)
             if health:
                 health.chosen(token, now)
@@ -115,8 +114,8 @@ class Member:
             else:
                 health = self._health.get(model)
                 ejected = health.ejected_until(now) if health else 0.0
-                in_flight = len(self._leases)
-                return Standing(self, account, "ready", project, ejected, in_flight)
+                paces = self._limits.paces(account.name, project, model, now)
+                return Standing(self, account, "ready", project, ejected, paces)
         if until:
             return Standing(self, account, "cooling", until=until)
         if tried:
@@ -140,37 +139,58 @@ class Member:
             if health:
                 health.released(lease.token)
 
-    def succeeded(self, lease: Lease) -> None:
-        """Note that the lease's request was answered: what failed in a row did so no longer."""
+    def succeeded(self, lease: Lease, now: float) -> Ejection | None:
+        """Note that the lease's request was answered: what failed in a row did so no longer.
+
+        Returns the ejection that ends with it, None if there was none.
+        """
         with self.lock:
             self._succeeded += 1
-            if self._concerns(lease):
-                self._cooldowns.succeeded(lease.project, lease.model)
-                self._health.pop(lease.model, None)
+            if not self._concerns(lease):
+                return None
+            self._cooldowns.succeeded(lease.project, lease.model)
+            health = self._health.pop(lease.model, None) if self._health else None
+            ended = health and health.ejections
+            return Ejection(lease.model, 0.0, 0, now) if ended else None
 
-    def failed(self, lease: Lease, now: float) -> bool:
-        """Note that the lease's request failed; returns True when that ejects the account."""
+    def failed(self, lease: Lease, now: float) -> Ejection | None:
+        """Note that the lease's request failed; returns the ejection if it causes one."""
         with self.lock:
             self._failures += 1
             if not self._concerns(lease):
-                return False
+                return None
             health = self._health.get(lease.model)
             if health is None:
                 if len(self._health) >= MOST_MODELS:
                     del self._health[next(iter(self._health))]
                 health = self._health[lease.model] = Health()
-            return health.failed(lease.token, now)
+            if not health.failed(lease.token, now):
+                return None
+            return Ejection(lease.model, health.until, health.ejections, now)
 
-    def cool_down(self, lease: Lease, exhausted: Exhausted, now: float) -> Cooldown | None:
-        """Cool down what ran out; returns the cooldown if it is news."""
+    def cool_down(
+        self, lease: Lease, exhausted: Exhausted, now: float
+    ) -> tuple[Cooldown | None, Limit | None]:
+        """Cool down what ran out; returns the cooldown if it is news, and the limit it names."""
         with self.lock:
             self._refused += 1
             if not self._concerns(lease):
-                return None
+                return None, None
             added = self._cooldowns.add(exhausted, lease.project, lease.model, lease.started, now)
-            if added:
-                self._forecasts.learn(exhausted, lease.project, lease.model, added.until, now)
-            return added
+            if added is None:
+                return None, None
+            limit = self._limits.learn(exhausted, lease.project, lease.model, added.until, now)
+            return added, limit
+
+    def confirm(self, limit: Limit, spent: int, now: float) -> Limit | None:
+        """Keep to ``limit`` from now on if ``spent`` requests explain that Google refused."""
+        with self.lock:
+            return self._limits.confirm(limit, spent, now)
+
+    def paces(self, now: float) -> list[Pace]:
+        """Return every pace that requests on the account are counted under."""
+        with self.lock:
+            return self._limits.all_paces(self.account.name, now)
 
     def _concerns(self, lease: Lease) -> bool:
         """Tell whether what happened on ``lease`` says anything about the present credential."""
@@ -194,19 +214,31 @@ class Member:
             self._marks.clear()
             return projects
 
-    def lift_cooldowns(self, now: float) -> list[Cooldown]:
-        """End every cooldown and ejection; returns the cooldowns that ended."""
+    def lift_cooldowns(self, now: float) -> Records:
+        """End every cooldown and ejection; returns what tells the other processes."""
         with self.lock:
-            ended = self._cooldowns.active(now)
+            cooldowns = [
+                replace(ended, until=0.0, since=now) for ended in self._cooldowns.active(now)
+            ]
+            ejections = [
+                Ejection(model, 0.0, 0, now)
+                for model, health in self._health.items()
+                if health.ejections
+            ]
             self._cooldowns.clear()
             self._health.clear()
-            return ended
+            return Records(cooldowns, ejections=ejections)
 
     # What others know, and what they should
 
-    def merge(self, cooldowns: list[Cooldown], marks: list[Mark], now: float) -> None:
-        """Take over the records of other processes; one with ``until`` 0 lifts a cooldown."""
+    def merge(self, records: Records, now: float) -> None:
+        """Take over what other processes learnt; a cooldown with ``until`` 0 lifts one."""
+        cooldowns, marks = records.cooldowns, records.marks
         with self.lock:
+            for limit in records.limits:
+                self._limits.adopt(limit)
+            for ejection in records.ejections:
+                self._adopt(ejection, now)
             for cooldown in cooldowns:
                 if cooldown.until:
                     self._cooldowns.adopt(cooldown, now)
@@ -221,10 +253,21 @@ class Member:
                 elif mark.state == "disabled" or mark.definition == self.digests.definition:
                     self._marks[mark.project] = mark
 
-    def records(self, now: float) -> tuple[list[Cooldown], list[Mark]]:
+    def _adopt(self, ejection: Ejection, now: float) -> None:
+        health = self._health.get(ejection.model)
+        if not ejection.until:
+            if health and health.since < ejection.at:
+                del self._health[ejection.model]
+        elif now < ejection.until and (health is None or health.until < ejection.until):
+            health = self._health.setdefault(ejection.model, Health())
+            health.ejected(ejection.until, ejection.in_a_row, ejection.at)
+
+    def records(self, now: float) -> Records:
         """Return what outlives this process."""
         with self.lock:
-            return self._cooldowns.active(now), list(self._marks.values())
+            return Records(
+                self._cooldowns.active(now), list(self._marks.values()), self._limits.records()
+            )
 
     def define(self, account: Account, digests: Digests) -> None:
         """Go on under a new definition, which starts afresh as far as it is new."""
@@ -233,7 +276,7 @@ class Member:
             self.digests = digests
             if before.credential != digests.credential:
                 self._cooldowns.clear()
-                self._forecasts.clear()
+                self._limits.clear()
             if before.definition != digests.definition:
                 self._health.clear()
                 kept = [mark for mark in self._marks.values() if mark.state == "disabled"]
@@ -243,7 +286,7 @@ class Member:
 
     @property
     def in_flight(self) -> int:
-        """How many leases are out."""
+        """How many leases this process has out."""
         return len(self._leases)
 
     def usable(self, model: str | None, now: float) -> bool:
@@ -257,13 +300,13 @@ class Member:
                 for project in self.account.quota_projects
             )
 
-    def view(self, now: float) -> AccountView:
-        """Return all that is to be shown of it."""
+    def view(self, now: float, in_flight: int, spent: Mapping[str, Spent]) -> AccountView:
+        """Return all that is to be shown of it, with what only the book of leases knows."""
         with self.lock:
             account = self.account
             cooldowns = self._cooldowns.active(now)
             ejections = [
-                Ejection(model, health.until, health.ejections)
+                Ejection(model, health.until, health.ejections, health.since)
                 for model, health in self._health.items()
                 if health.ejected_until(now)
             ]
@@ -279,7 +322,7 @@ class Member:
                 priority=account.priority,
                 weight=account.weight,
                 concurrency=account.concurrency,
-                in_flight=len(self._leases),
+                in_flight=in_flight,
                 requests=self._requests,
                 succeeded=self._succeeded,
                 failures=self._failures,
@@ -287,7 +330,7 @@ class Member:
                 last_used=self._last_used,
                 cooldowns=tuple(cooldowns),
                 ejections=tuple(ejections),
-                forecasts=tuple(self._forecasts.report(now)),
+                forecasts=tuple(self._limits.report(account.name, spent, now)),
             )
 
     def _state(

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import logging
 import math
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from app.pool.account import Account, account_digests
 from app.pool.cooldown import Exhausted
-from app.pool.cooling import ANY, PACIFIC
+from app.pool.cooling import ANY, PACIFIC, next_midnight
 from app.pool.errors import AllBusy, AllCooling, AllTried, NoneUsable, PoolError
+from app.pool.forecast import Limit
 from app.pool.lease import Lease, Wanted
+from app.pool.leasing import Leasing
 from app.pool.ledger import Ledger
 from app.pool.marks import Mark
 from app.pool.member import Member, Standing
+from app.pool.records import Records
 from app.pool.rotation import Rotation, RotationName
-from app.pool.snapshot import AccountView
+from app.pool.seats import Full, Pace
+from app.pool.snapshot import AccountView, in_wall_time
 from app.pool.state import MemoryStore, StateStore
-from app.pool.waiting import Busy, Cancelled, CancelToken, WaitingRoom
+from app.pool.waiting import Ask, Busy, Cancelled, CancelToken, WaitingRoom
 
 __all__ = [
     "AllBusy",
@@ -39,12 +44,22 @@ __all__ = [
 log = logging.getLogger("gateway.pool")
 
 
+@dataclass(frozen=True, slots=True)
+class _Out:
+    """A lease that is out."""
+
+    member: Member
+    paces: tuple[Pace, ...]
+    on_lost: Callable[[], None] | None
+
+
 class ClientPool:
     """The accounts, who uses them, and which of them can be used; every method is thread-safe.
 
-    Each account has a lock of its own, held for bookkeeping only. ``store`` shares cooldowns and
-    verdicts with other processes and keeps them over restarts; it is written when something runs
-    out or breaks, never per request. ``clock`` gives epoch seconds.
+    Each account has a lock of its own, held for bookkeeping only. ``store`` shares leases,
+    cooldowns and verdicts with other processes: it is asked once when a lease is taken and once
+    when it is given back, and written when something runs out or breaks. ``clock`` gives epoch
+    seconds, by default the store's; ``wall`` those by which days begin.
     """
 
     def __init__(
@@ -53,51 +68,82 @@ class ClientPool:
         *,
         rotation: RotationName = "round_robin",
         store: StateStore | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        self._clock = clock
+        store = store or MemoryStore()
+        self._clock = clock or store.now
+        self._wall = clock or wall
+        self._store = store
         self._rotation = Rotation(rotation)
-        self._ledger = Ledger(store or MemoryStore())
+        self._ledger = Ledger(store)
+        self._leasing = Leasing(store.leases, self._clock)
         self._members: dict[str, Member] = {}
         self._left: dict[str, Member] = {}
-        self._holders: dict[str, Member] = {}
+        self._out: dict[str, _Out] = {}
         self._replacing = threading.Lock()
-        self._room = WaitingRoom(self._serve, self.release)
+        self._syncing = threading.Lock()
+        self._room = WaitingRoom(
+            self._serve,
+            self.release,
+            leave=self._leasing.leave,
+            clock=self._clock,
+            shared=self._leasing.shared,
+        )
         self.replace_accounts(accounts)
+
+    def listen(self) -> None:
+        """From now on profit at once from what other processes free, and learn what they learn.
+
+        For processes that serve; without it, `sync` does the same every time it is called.
+        """
+        self._leasing.on_freed(self._changed)
+        self._store.on_news(self.sync)
 
     # Leases
 
     def acquire(
-        self, wanted: Wanted, *, timeout: float, cancel: CancelToken | None = None
+        self,
+        wanted: Wanted,
+        *,
+        timeout: float,
+        cancel: CancelToken | None = None,
+        on_lost: Callable[[], None] | None = None,
     ) -> Lease:
         """Return a lease on an account for ``wanted``, to be given to `release` exactly once.
 
         Waits up to ``timeout`` seconds while there are accounts but no free slots, first come
         first served. Raises `AllCooling`, `AllTried` or `NoneUsable` as soon as waiting is of no
-        use, `AllBusy` at the end of it, and `Cancelled` through ``cancel``.
+        use, `AllBusy` at the end of it, and `Cancelled` through ``cancel``. ``on_lost`` is called
+        from another thread should the lease be lost: this process stood still for so long that
+        another one has its seat.
         """
         if cancel and cancel.cancelled:
             raise Cancelled
+        ask = Ask(wanted, secrets.token_hex(8), on_lost)
+        # Whoever waits elsewhere is seen by the book of leases.
         if not self._room.waiting:
-            outcome = self._serve(wanted, False)
+            outcome = self._serve(ask, False)
             if isinstance(outcome, Lease):
                 return outcome
-        return self._room.wait(wanted, timeout, cancel)
+        return self._room.wait(ask, timeout, cancel)
 
     def release(self, lease: Lease) -> None:
         """Give ``lease`` back; once more does nothing."""
-        member = self._holders.pop(lease.token, None)
-        if member is None:
+        out = self._out.pop(lease.token, None)
+        if out is None:
             log.debug("lease %s on %s was given back before", lease.token, lease.account.name)
             return
-        member.release(lease)
+        out.member.release(lease)
+        self._leasing.give_back(lease.token, lease.account.name)
         self._changed()
 
     def succeeded(self, lease: Lease) -> None:
         """Note that the request on ``lease`` was answered; the lease stays out."""
         member = self._member_of(lease)
-        if member:
-            member.succeeded(lease)
+        ended = member.succeeded(lease, self._clock()) if member else None
+        if member and ended:
+            self._write(member, Records(ejections=[ended]))
 
     def failed(self, lease: Lease) -> None:
         """Note that the request on ``lease`` got no answer for no fault of its own.
@@ -105,27 +151,36 @@ class ClientPool:
         Five in a row eject the account for the model; one alone changes nothing.
         """
         member = self._member_of(lease)
-        if member and member.failed(lease, self._clock()):
+        ejection = member.failed(lease, self._clock()) if member else None
+        if member and ejection:
             log.warning("account %s: failing for %s, ejected", lease.account.name, lease.model)
             self._changed()
+            self._write(member, Records(ejections=[ejection]))
 
     def cool_down(self, lease: Lease, exhausted: Exhausted) -> None:
         """Leave alone what ``exhausted`` says, until the instant it implies."""
         member = self._member_of(lease)
-        now = self._clock()
-        added = member.cool_down(lease, exhausted, now) if member else None
-        if not member or not added:
+        if member is None:
+            return
+        now, wall = self._clock(), self._wall()
+        out = self._out.get(lease.token)
+        if out and out.paces:
+            self._leasing.refund(lease.token, [pace.key for pace in out.paces])
+        added, limit = member.cool_down(lease, _in_time_of(exhausted, now, wall), now)
+        if not added:
             return
         log.warning(
             "account %s: %s%s is out of quota until %s: %s",
             lease.account.name,
             "all models" if added.model == ANY else added.model,
             f" on {added.project}" if added.project not in ("", ANY) else "",
-            datetime.fromtimestamp(added.until, PACIFIC).isoformat(timespec="seconds"),
+            datetime.fromtimestamp(added.until + wall - now, PACIFIC).isoformat(timespec="seconds"),
             added.reason,
         )
         self._changed()
-        self._ledger.write(member.account, member.digests, now, cooldowns=[added])
+        if limit:
+            limit = self._confirmed(member, limit, now)
+        self._write(member, Records(cooldowns=[added], limits=[limit] if limit else []))
 
     # Verdicts
 
@@ -148,15 +203,15 @@ class ClientPool:
         projects = member.unmark() | {ANY}
         self._changed()
         marks = [Mark(project, "usable", "", now, "") for project in sorted(projects)]
-        self._ledger.write(member.account, member.digests, now, marks=marks)
+        self._write(member, Records(marks=marks))
 
     def clear_cooldowns(self, name: str) -> None:
         """End the account's cooldowns and ejections; raises KeyError for an unknown name."""
         member = self._members[name]
         now = self._clock()
-        ended = [replace(old, until=0.0, since=now) for old in member.lift_cooldowns(now)]
+        lifted = member.lift_cooldowns(now)
         self._changed()
-        self._ledger.write(member.account, member.digests, now, cooldowns=ended)
+        self._write(member, lifted)
 
     # Accounts
 
@@ -184,18 +239,19 @@ class ClientPool:
         self.sync()
 
     def sync(self) -> None:
-        """Learn what other processes stored, and store again what got lost there.
+        """Learn what other processes stored, and show them what this one has and holds.
 
-        Call it every few seconds where several processes share a store.
+        Call it every few seconds: leases count only while their holder is heard of.
         """
-        members = dict(self._members)
-        now = self._clock()
-        cooldowns, marks = self._ledger.read(
-            {name: member.digests for name, member in members.items()}
-        )
-        for name, member in members.items():
-            member.merge(cooldowns.get(name, []), marks.get(name, []), now)
-            self._ledger.restore(member.account, member.digests, now, *member.records(now))
+        with self._syncing:
+            for token in self._leasing.renew():
+                self._lost(token)
+            members = dict(self._members)
+            now = self._clock()
+            found = self._ledger.read({name: member.digests for name, member in members.items()})
+            for name, member in members.items():
+                member.merge(found.get(name, Records()), now)
+                self._ledger.restore(member.account, member.digests, now, member.records(now))
         self._changed()
 
     def accounts(self) -> list[Account]:
@@ -233,7 +289,20 @@ class ClientPool:
     def snapshot(self) -> list[AccountView]:
         """Return what is to be shown of every account, in the order of the configuration."""
         now = self._clock()
-        return [member.view(now) for member in self._members.values()]
+        members = dict(self._members)
+        in_flight = self._leasing.in_flight()
+        spent = self._leasing.spent(
+            [pace for member in members.values() for pace in member.paces(now)]
+        )
+        views = [
+            member.view(now, in_flight.get(name, 0), spent) for name, member in members.items()
+        ]
+        return [in_wall_time(view, self._wall() - now) for view in views]
+
+    @property
+    def alone(self) -> bool:
+        """Whether leases go by this process' own view, since the shared one does not answer."""
+        return self._leasing.failing
 
     @property
     def waiting(self) -> int:
@@ -242,12 +311,13 @@ class ClientPool:
 
     # Choosing
 
-    def _serve(self, wanted: Wanted, last: bool) -> Lease | Busy:
+    def _serve(self, ask: Ask, last: bool) -> Lease | Busy:
         """Return a lease if there is one to be had at once; raises `PoolError` if none will be.
 
         Accounts that failed too often, or failed this very request, are chosen only when there
         are no others (not when the others are merely busy), or on a waiter's last try.
         """
+        wanted = ask.wanted
         now = self._clock()
         standings = self._standings(wanted, now)
         ready = [standing for standing in standings if standing.verdict == "ready"]
@@ -257,27 +327,41 @@ class ClientPool:
         for standing in ready:
             tier = (standing.until > 0.0, standing.account.name in wanted.avoid)
             tiers.setdefault(tier, []).append(standing)
-        for tier in sorted(tiers):
-            lease = self._take(tiers[tier], wanted, now, even_ejected=tier[0])
-            if lease:
-                return lease
-            if not last:
-                break
         changes = [standing.until for standing in standings if standing.until]
+        busy = False
+        for tier in sorted(tiers):
+            outcome = self._take(tiers[tier], ask, now, even_ejected=tier[0])
+            if isinstance(outcome, Lease):
+                return outcome
+            if outcome.paced_until is not None:
+                changes.append(outcome.paced_until)
+            busy = busy or outcome.busy
+            if busy and not last:
+                break
+        if not busy:
+            # Every one of them has used up a quota that Google has been found to keep to.
+            raise AllCooling(wanted.model, min(changes), min(changes) - now)
         return Busy(min(changes, default=math.inf) - now)
 
     def _take(
-        self, candidates: list[Standing], wanted: Wanted, now: float, *, even_ejected: bool
-    ) -> Lease | None:
-        free = [standing for standing in candidates if standing.free]
-        while free:
-            chosen = self._rotation.choose(free, wanted)
-            lease = chosen.member.take(wanted, now, self.release, even_ejected=even_ejected)
+        self, candidates: list[Standing], ask: Ask, now: float, *, even_ejected: bool
+    ) -> Lease | Full:
+        while candidates:
+            pairs = [(standing.account, standing.seat) for standing in candidates]
+            plan = self._rotation.plan(pairs, ask.wanted)
+            name = self._leasing.take(plan, ask.token, ask.since)
+            if isinstance(name, Full):
+                return name
+            chosen = next(one for one in candidates if one.account.name == name)
+            lease = chosen.member.take(
+                ask.wanted, ask.token, now, self.release, even_ejected=even_ejected
+            )
             if lease:
-                self._holders[lease.token] = chosen.member
+                self._out[ask.token] = _Out(chosen.member, chosen.paces, ask.on_lost)
                 return lease
-            free.remove(chosen)
-        return None
+            self._leasing.give_back(ask.token, name)
+            candidates = [one for one in candidates if one is not chosen]
+        return Full(busy=True)
 
     def _standings(self, wanted: Wanted, now: float) -> list[Standing]:
         return [member.standing(wanted, now) for member in self._members.values()]
@@ -311,14 +395,44 @@ class ClientPool:
         if not member.mark(mark):
             return False
         self._changed()
-        self._ledger.write(member.account, member.digests, mark.at, marks=[mark])
+        self._write(member, Records(marks=[mark]))
         return True
+
+    def _write(self, member: Member, records: Records) -> None:
+        self._ledger.write(member.account, member.digests, self._clock(), records)
+
+    def _confirmed(self, member: Member, limit: Limit, now: float) -> Limit:
+        """Return ``limit``, trusted if our own count explains the refusal."""
+        pace = limit.pace(member.account.name, now)
+        spent = self._leasing.spent([pace]).get(pace.key)
+        return member.confirm(limit, spent.count if spent else 0, now) or limit
+
+    def _lost(self, token: str) -> None:
+        """End the use of a seat that another process has by now."""
+        out = self._out.get(token)
+        if out:
+            log.warning(
+                "account %s: a lease was lost, since this process stood still too long",
+                out.member.account.name,
+            )
+            if out.on_lost:
+                out.on_lost()
 
     def _member_of(self, lease: Lease) -> Member | None:
         """Return who holds ``lease``, or held it before it was given back."""
-        return self._holders.get(lease.token) or self._members.get(lease.account.name)
+        out = self._out.get(lease.token)
+        return out.member if out else self._members.get(lease.account.name)
 
     def _changed(self) -> None:
         """Let the waiters profit from what changed."""
         if self._room.waiting:
             self._room.serve_all()
+
+
+def _in_time_of(exhausted: Exhausted, now: float, wall: float) -> Exhausted:
+    """Return ``exhausted`` with the instants that calendars know in the pool's own time."""
+    if exhausted.window == "day" and exhausted.until is None:
+        exhausted = replace(exhausted, until=next_midnight(wall))
+    if exhausted.until is None or abs(now - wall) < 1.0:  # nobody has set a clock
+        return exhausted
+    return replace(exhausted, until=exhausted.until + now - wall)

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from app.pool.account import AccountKind
 from app.pool.cooling import Cooldown
 from app.pool.forecast import Forecast
+from app.pool.records import Ejection
 
 State = Literal["ready", "cooling", "ejected", "unusable", "disabled"]
-
-
-@dataclass(frozen=True)
-class Ejection:
-    """One model for which the account failed too often; ``until`` in epoch seconds."""
-
-    model: str
-    until: float
-    in_a_row: int
-    """How often it was ejected since it last answered."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +20,8 @@ class AccountView:
     ``state`` is the worst that holds for any project or model of it: an account that is
     ``cooling`` for one model still serves the others. ``reasons`` says why, one line each.
     ``refused`` counts the requests that Google refused for want of quota, ``failures`` those
-    that it failed.
+    that it failed; they are this process' own, as are ``requests`` and ``succeeded``, while
+    ``in_flight`` and the forecasts count every process on the store.
     """
 
     name: str
@@ -51,3 +43,23 @@ class AccountView:
     cooldowns: tuple[Cooldown, ...]
     ejections: tuple[Ejection, ...]
     forecasts: tuple[Forecast, ...]
+
+
+def in_wall_time(view: AccountView, shift: float) -> AccountView:
+    """Return ``view`` with every instant ``shift`` seconds later: the store's time told by ours."""
+    if abs(shift) < 1.0:  # nobody has set a clock
+        return view
+    return replace(
+        view,
+        last_used=view.last_used + shift if view.last_used else view.last_used,
+        cooldowns=tuple(
+            replace(one, until=one.until + shift, since=one.since + shift) for one in view.cooldowns
+        ),
+        ejections=tuple(
+            replace(one, until=one.until + shift, at=one.at + shift) for one in view.ejections
+        ),
+        forecasts=tuple(
+            replace(one, resets_at=one.resets_at + shift) if one.resets_at else one
+            for one in view.forecasts
+        ),
+    )

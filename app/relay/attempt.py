@@ -7,7 +7,7 @@ import threading
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from app.backend.errors import UpstreamError
+from app.backend.errors import Fault, UpstreamError
 from app.backend.upstream import Aborted, Call, Upstream
 from app.pool.pool import Cancelled, CancelToken, ClientPool, Lease, PoolError, Wanted
 from app.relay.mailbox import Mailbox
@@ -113,8 +113,16 @@ class Attempt:
             log.exception("an attempt failed for a reason of the gateway's own")
             self._mailbox.signal((self, What.FAILED, error))
 
+    def _lost(self) -> None:
+        """End the try: its seat is another process' by now, so it must not go on."""
+        self.call.abort()
+        error = UpstreamError(Fault.LOST, "The lease was lost.", reason="lease lost")
+        self._mailbox.signal((self, What.FAILED, error))
+
     def _acquire(self, wanted: Wanted) -> Lease | None:
-        lease = self._pool.acquire(wanted, timeout=self._pool_wait, cancel=self._cancel)
+        lease = self._pool.acquire(
+            wanted, timeout=self._pool_wait, cancel=self._cancel, on_lost=self._lost
+        )
         with self._lock:
             if not self._closed:
                 self.lease = lease

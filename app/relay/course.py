@@ -11,6 +11,7 @@
 | TIMEOUT,          | counts a failure         | consumed | likewise                          |
 | UNAVAILABLE,      |                          |          |                                   |
 | BROKEN            |                          |          |                                   |
+| LOST              | -                        | consumed | any account                       |
 | NOT_FOUND,        | -                        | -        | none: to the client               |
 | REJECTED          |                          |          |                                   |
 """
@@ -33,6 +34,7 @@ FAILURES = {
     Fault.TIMEOUT: Failure.TIMEOUT,
     Fault.UNAVAILABLE: Failure.OVERLOADED,
     Fault.BROKEN: Failure.BROKEN,
+    Fault.LOST: Failure.OVERLOADED,
     Fault.NOT_FOUND: Failure.NOT_FOUND,
     Fault.REJECTED: Failure.REJECTED,
 }
@@ -87,9 +89,10 @@ class Course:
                 self._refreshed.add(account.name)
                 self._consume(error)
                 return Next(lease, refresh=True)
-            case Fault.FORBIDDEN | Fault.TIMEOUT | Fault.UNAVAILABLE | Fault.BROKEN:
+            case Fault.FORBIDDEN | Fault.TIMEOUT | Fault.UNAVAILABLE | Fault.BROKEN | Fault.LOST:
                 self._consume(error)
-                self.avoid.add(account.name)
+                if error.fault is not Fault.LOST:
+                    self.avoid.add(account.name)
                 return Next()
             case _:
                 raise self.ended(error)

@@ -90,6 +90,8 @@ def test_health_and_the_root(gateway):
         "accounts": 1,
         "usable_account": True,
         "state_store": True,
+        "shared_leases": True,
+        "degraded": False,
         "draining": False,
     }
 

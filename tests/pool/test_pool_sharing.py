@@ -177,7 +177,7 @@ def test_a_store_that_fails_does_not_stop_the_pool(clock, account):
     assert [view.state for view in pool.snapshot()] == ["cooling", "unusable"]
     calls.clear()
     pool.sync()
-    assert calls == ["scan", "scan"]
+    assert calls == ["put", "scan"]
 
 
 CHILD = """

@@ -73,7 +73,7 @@ def test_concurrency_holds_under_load(account, rotation):
     assert [view.in_flight for view in views] == [0, 0, 0]
     assert sum(view.requests for view in views) == THREADS * ROUNDS
     assert sum(view.succeeded for view in views) == THREADS * ROUNDS
-    assert (pool.waiting, pool._holders) == (0, {})
+    assert (pool.waiting, pool._out) == (0, {})
 
 
 def test_turns_are_fair_under_load(account):
@@ -120,4 +120,4 @@ def test_nothing_is_lost_while_accounts_change_cool_and_fail(account, clock):
         assert upstream.most[name] <= 2
     assert upstream.most["d"] <= 3
     assert {view.in_flight for view in pool.snapshot()} == {0}
-    assert (pool.waiting, pool._holders) == (0, {})
+    assert (pool.waiting, pool._out) == (0, {})

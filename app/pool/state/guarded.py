@@ -2,49 +2,100 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TypeVar
 
+from app.pool.state.breaker import Breaker
+from app.pool.state.leases import LeaseBook
 from app.pool.state.store import StateError, StateStore
 
 T = TypeVar("T")
 
-log = logging.getLogger("gateway.state")
-
-QUIET = 30.0
-"""Seconds between two log lines about a store that keeps failing."""
+STRIKES = 3
+"""Failures in a row of what a request can do without, before it does without for a while."""
+MOST_UNWRITTEN = 1000
+"""Entries kept for a store that fails, to be written when it is back."""
 
 
 class GuardedStore:
-    """Answers with nothing where ``store`` fails, and says so in the log now and then."""
+    """Answers with nothing where ``store`` fails, and says so in the log now and then.
+
+    What could not be written is found here meanwhile, and written when the store is back.
+    """
 
     def __init__(self, store: StateStore, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._clock = clock
-        self._lock = threading.Lock()
-        self._silent_until = 0.0
-        self._failures = 0
-        self.failing = False
+        self._breaker = Breaker("the state store", strikes=STRIKES, clock=clock)
+        self._unwritten: dict[str, tuple[str, float]] = {}
+
+    @property
+    def failing(self) -> bool:
         """Whether the last call failed."""
+        return self._breaker.failing
+
+    @property
+    def leases(self) -> LeaseBook | None:
+        """The leases of all processes on this store; not guarded."""
+        return self._store.leases
+
+    def now(self) -> float:
+        """Return the store's time."""
+        return self._store.now()
 
     def get_many(self, keys: Iterable[str]) -> dict[str, str]:
-        """Return the values of those of ``keys`` that are there; {} when the store fails."""
-        return self._try(lambda: self._store.get_many(keys)) or {}
+        """Return the values of those of ``keys`` that are there; what is known if it fails."""
+        wanted = list(keys)
+        found = self._try(lambda: self._store.get_many(wanted)) or {}
+        if self._unwritten:
+            found.update(self._waiting(wanted))
+        return found
 
     def put_many(self, values: Mapping[str, str], ttl: float) -> None:
-        """Store ``values`` for ``ttl`` seconds, if the store can."""
-        self._try(lambda: self._store.put_many(values, ttl))
+        """Store ``values`` for ``ttl`` seconds, now or when the store is back."""
+        try:
+            self._breaker.call(lambda: self._store.put_many(values, ttl))
+        except StateError:
+            ends = self._clock() + ttl
+            for key, value in values.items():
+                self._unwritten.pop(key, None)
+                self._unwritten[key] = (value, ends)
+            while len(self._unwritten) > MOST_UNWRITTEN:
+                self._unwritten.pop(next(iter(self._unwritten)), None)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove ``keys``, if the store can."""
-        self._try(lambda: self._store.delete(keys))
+        unwanted = list(keys)
+        for key in unwanted:
+            self._unwritten.pop(key, None)
+        self._try(lambda: self._store.delete(unwanted))
 
     def scan(self, prefix: str) -> dict[str, str]:
         """Return every entry whose key begins with ``prefix``; {} when the store fails."""
         return self._try(lambda: self._store.scan(prefix)) or {}
+
+    def announce(self) -> None:
+        """Tell the other processes that there is news, if the store can."""
+        self._try(self._store.announce)
+
+    def on_news(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called when another process announced."""
+        self._store.on_news(tell)
+
+    def recover(self) -> None:
+        """Try a store that failed again, and write what could not be written; nobody waits."""
+        if self._breaker.failing:
+            self._try(self._checked, probe=True)
+        if self._unwritten and not self._breaker.failing:
+            for key, (value, ends) in list(self._unwritten.items()):
+                left = ends - self._clock()
+                written = left <= 0 or self._try(partial(self._written, key, value, left))
+                if not written:
+                    return
+                if self._unwritten.get(key) == (value, ends):
+                    del self._unwritten[key]
 
     def ping(self) -> bool:
         """Tell whether the store answers."""
@@ -54,25 +105,24 @@ class GuardedStore:
         """Close the store."""
         self._store.close()
 
-    def _try(self, work: Callable[[], T]) -> T | None:
-        try:
-            result = work()
-        except StateError as error:
-            self.failing = True
-            self._report(error)
-            return None
-        self.failing = False
-        return result
+    def _checked(self) -> None:
+        if not self._store.ping():
+            raise StateError("the state store does not answer")
 
-    def _report(self, error: StateError) -> None:
-        with self._lock:
-            self._failures += 1
-            now = self._clock()
-            if now < self._silent_until:
-                return
-            self._silent_until = now + QUIET
-            failures, self._failures = self._failures, 0
-        log.warning("%s (%d failure(s) since the last such line)", error, failures)
+    def _written(self, key: str, value: str, ttl: float) -> bool:
+        self._store.put_many({key: value}, ttl)
+        return True
+
+    def _waiting(self, keys: Iterable[str]) -> dict[str, str]:
+        now = self._clock()
+        entries = ((key, self._unwritten.get(key)) for key in keys)
+        return {key: entry[0] for key, entry in entries if entry and entry[1] > now}
+
+    def _try(self, work: Callable[[], T], *, probe: bool = False) -> T | None:
+        try:
+            return self._breaker.call(work, probe=probe)
+        except StateError:
+            return None
 
 
 def guarded(store: StateStore) -> GuardedStore:

@@ -7,6 +7,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 
+from app.pool.state.clock import SteadyClock
+
 MOST_ENTRIES = 100_000
 MOST_BYTES = 64 * 1024 * 1024
 
@@ -27,9 +29,17 @@ class MemoryStore:
         self._most_entries = most_entries
         self._most_bytes = most_bytes
         self._clock = clock
+        self._steady = SteadyClock()
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._bytes = 0
+
+    leases = None
+    """Its one process keeps its own."""
+
+    def now(self) -> float:
+        """Return epoch seconds."""
+        return self._steady()
 
     def get_many(self, keys: Iterable[str]) -> dict[str, str]:
         """Return the values of those of ``keys`` that are there."""
@@ -69,6 +79,12 @@ class MemoryStore:
             return {
                 key: value for key, (value, _) in self._entries.items() if key.startswith(prefix)
             }
+
+    def announce(self) -> None:
+        """Do nothing: there is no other process."""
+
+    def on_news(self, tell: Callable[[], None]) -> None:
+        """Do nothing: nobody else has news."""
 
     def ping(self) -> bool:
         """Return True."""

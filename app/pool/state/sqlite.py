@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
+from app.pool.state.bell import Bell
+from app.pool.state.clock import ANCHOR_TOLERANCE, SteadyClock, boot_id
+from app.pool.state.sqlite_file import SqliteFile, Writing
+from app.pool.state.sqlite_leases import SqliteLeases
 from app.pool.state.store import StateError
 
-T = TypeVar("T")
-
-PATIENCE = 0.25
-"""Seconds to wait for another process's write. While it waits, a gevent worker stands still."""
-OPENING_PATIENCE = 5.0
 KEYS_AT_ONCE = 500
 WRITES_PER_PURGE = 200
 MOST_ROWS = 200_000
@@ -29,31 +23,39 @@ CREATE TABLE IF NOT EXISTS entries (
 );
 CREATE INDEX IF NOT EXISTS entries_expires ON entries (expires);
 CREATE INDEX IF NOT EXISTS entries_written ON entries (written);
+CREATE TABLE IF NOT EXISTS clock (
+    only INTEGER PRIMARY KEY, boot TEXT NOT NULL, anchor REAL NOT NULL
+);
 """
 
 
 class SqliteStore:
-    """Entries in the file at ``path``, which is created with its folder.
+    """Entries in the file at ``path``, which is created with its folder; leases in one beside it.
 
-    One connection per process, behind a lock; statements are tiny. Raises `StateError` when the
-    file can't be opened. ``clock`` gives epoch seconds, which all processes share.
+    Raises `StateError` when a file can't be opened. ``clock`` gives epoch seconds, which all
+    processes share; by default it is steady from the machine's start on, whoever sets the time.
     """
 
     def __init__(
-        self, path: Path, *, most_rows: int = MOST_ROWS, clock: Callable[[], float] = time.time
+        self,
+        path: Path,
+        *,
+        most_rows: int = MOST_ROWS,
+        clock: Callable[[], float] | None = None,
     ) -> None:
-        self._path = path
         self._most_rows = most_rows
-        self._clock = clock
-        self._lock = threading.Lock()
         self._writes = 0
-        self._pid = os.getpid()
-        self._abandoned: list[sqlite3.Connection] = []
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = self._connect()
-        except (OSError, sqlite3.Error) as error:
-            raise StateError(f"the state file {path} can't be opened: {error}") from None
+        # NORMAL: a power cut may cost the last writes.
+        self._file = SqliteFile(path, SCHEMA, pragmas=("synchronous = NORMAL",))
+        self._clock = clock or self._shared_clock()
+        self._bell = Bell()
+        self.leases = SqliteLeases(
+            path.with_name(path.name + "-leases"), self._bell, clock=self._clock
+        )
+
+    def now(self) -> float:
+        """Return the machine's epoch seconds, steady and the same for all its processes."""
+        return self._clock()
 
     def get_many(self, keys: Iterable[str]) -> dict[str, str]:
         """Return the values of those of ``keys`` that are there."""
@@ -72,7 +74,7 @@ class SqliteStore:
                 )
             return found
 
-        return self._run(read) if wanted else {}
+        return self._file.run(read) if wanted else {}
 
     def put_many(self, values: Mapping[str, str], ttl: float) -> None:
         """Store ``values`` for ``ttl`` seconds, in place of what was there."""
@@ -81,7 +83,7 @@ class SqliteStore:
 
         def write(connection: sqlite3.Connection) -> None:
             now = self._clock()
-            with connection:
+            with Writing(connection):
                 connection.executemany(
                     "INSERT OR REPLACE INTO entries (key, value, expires, written) "
                     "VALUES (?, ?, ?, ?)",
@@ -91,69 +93,64 @@ class SqliteStore:
                 if self._writes % WRITES_PER_PURGE == 1:
                     self._purge(connection, now)
 
-        self._run(write)
+        self._file.run(write)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove ``keys``; those that are not there are no error."""
         unwanted = [(key,) for key in keys]
 
         def remove(connection: sqlite3.Connection) -> None:
-            with connection:
+            with Writing(connection):
                 connection.executemany("DELETE FROM entries WHERE key = ?", unwanted)
 
-        self._run(remove)
+        self._file.run(remove)
 
     def scan(self, prefix: str) -> dict[str, str]:
         """Return every entry whose key begins with ``prefix``."""
         query = "SELECT key, value FROM entries WHERE key >= ? AND key < ? AND expires > ?"
         bounds = (prefix, prefix + "\U0010ffff", self._clock())
-        return self._run(lambda connection: dict(connection.execute(query, bounds).fetchall()))
+        return self._file.run(lambda connection: dict(connection.execute(query, bounds).fetchall()))
 
     def ping(self) -> bool:
         """Tell whether the file can be read."""
         try:
-            self._run(lambda connection: connection.execute("SELECT 1 FROM entries LIMIT 1"))
+            self._file.run(lambda connection: connection.execute("SELECT 1 FROM entries LIMIT 1"))
         except StateError:
             return False
         return True
 
+    def announce(self) -> None:
+        """Tell the other processes that there is news."""
+        self.leases.announce()
+
+    def on_news(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called when another process announced."""
+        self._bell.listen("news", tell)
+
     def close(self) -> None:
-        """Close the file."""
-        with self._lock, suppress(sqlite3.Error):
-            self._connection.close()
+        """Close the files."""
+        self._bell.close()
+        self.leases.close()
+        self._file.close()
 
-    def _connect(self) -> sqlite3.Connection:
-        """Open and prepare the file, with patience: all workers do so at the same moment."""
-        deadline = time.monotonic() + OPENING_PATIENCE
-        while True:
-            # The lock of this store stands in for sqlite3's own check of threads.
-            connection = sqlite3.connect(self._path, timeout=PATIENCE, check_same_thread=False)
-            try:
-                # WAL: readers never wait for a writer. NORMAL: a power cut may cost the last
-                # writes. The switch to WAL does not wait for others, hence the loop.
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
-                connection.executescript(SCHEMA)
-            except sqlite3.Error as error:
-                connection.close()
-                locked = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
-                if not locked or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-            else:
-                return connection
+    def _shared_clock(self) -> SteadyClock:
+        """Return the clock of this boot of the machine, which the first process sets."""
+        mine = SteadyClock()
+        boot = boot_id()
 
-    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        with self._lock:
-            try:
-                if self._pid != os.getpid():
-                    # A connection must not be used, nor even closed, by a forked process.
-                    self._abandoned.append(self._connection)
-                    self._connection = self._connect()
-                    self._pid = os.getpid()
-                return work(self._connection)
-            except (sqlite3.Error, OSError) as error:
-                raise StateError(f"the state file {self._path} does not answer: {error}") from None
+        def agree(connection: sqlite3.Connection) -> float:
+            with Writing(connection):
+                row = connection.execute("SELECT boot, anchor FROM clock").fetchone()
+                same = row and row[0] == boot
+                if same and (boot or abs(row[1] - mine.anchor) < ANCHOR_TOLERANCE):
+                    return float(row[1])
+                connection.execute(
+                    "INSERT OR REPLACE INTO clock (only, boot, anchor) VALUES (1, ?, ?)",
+                    (boot, mine.anchor),
+                )
+                return mine.anchor
+
+        return SteadyClock(self._file.run(agree))
 
     def _purge(self, connection: sqlite3.Connection, now: float) -> None:
         connection.execute("DELETE FROM entries WHERE expires <= ?", (now,))

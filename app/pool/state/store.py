@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from app.pool.state.leases import LeaseBook
 
 
 class StateError(Exception):
@@ -16,6 +19,15 @@ class StateStore(Protocol):
     Every method may raise `StateError`, unless the store is a `GuardedStore`. Entries may vanish
     before their time when the store is full.
     """
+
+    @property
+    def leases(self) -> LeaseBook | None:
+        """The leases of all processes on this store; None for the store of one process."""
+        ...
+
+    def now(self) -> float:
+        """Return the store's time in epoch seconds; it never waits, and nobody can set it back."""
+        ...
 
     def get_many(self, keys: Iterable[str]) -> dict[str, str]:
         """Return the values of those of ``keys`` that are there."""
@@ -30,7 +42,18 @@ class StateStore(Protocol):
         ...
 
     def scan(self, prefix: str) -> dict[str, str]:
-        """Return every entry whose key begins with ``prefix``."""
+        """Return every entry whose key begins with ``prefix``, which ends with a ``/``.
+
+        Only keys of at least two parts with a ``/`` between them can be found so.
+        """
+        ...
+
+    def announce(self) -> None:
+        """Tell the other processes that there is news for them to read."""
+        ...
+
+    def on_news(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called, from a thread of the store's, when another process announced."""
         ...
 
     def ping(self) -> bool:

@@ -1,0 +1,135 @@
+"""Leases as the pool takes them: from the book that all processes share, or on its own view."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from app.pool.seats import Full, Pace, Plan, Spent
+from app.pool.state.breaker import Breaker
+from app.pool.state.leases import Held, LeaseBook
+from app.pool.state.memory_leases import MemoryLeases
+from app.pool.state.store import StateError
+
+
+class Leasing:
+    """Every lease of this process, and the shared book's word on each while the book answers.
+
+    Without ``book`` (one process alone), and while it fails, this process' own count decides.
+    No method raises `StateError`. ``clock`` gives epoch seconds.
+    """
+
+    def __init__(self, book: LeaseBook | None, clock: Callable[[], float]) -> None:
+        self._book = book
+        self._own = MemoryLeases(clock=clock, ttl=float("inf"))
+        self._breaker = Breaker("the shared book of leases")
+        self._lock = threading.Lock()
+        self._held: dict[str, Held] = {}
+        self._unsure = False
+        """The book missed something: what it lacks is ours in any case, once it is back."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may free what this one waits for."""
+        return self._book is not None
+
+    @property
+    def failing(self) -> bool:
+        """Whether this process goes by its own view for now."""
+        return self._breaker.failing
+
+    def take(self, plan: Plan, token: str, since: float | None) -> str | Full:
+        """Take a seat; see `app.pool.state.leases.LeaseBook.take`."""
+        book = self._book
+        if book is None:
+            # The order of those who wait here is the waiting room's business.
+            return self._own.take(plan, token, None)
+        try:
+            outcome = self._breaker.call(lambda: book.take(plan, token, since))
+        except StateError:
+            # Whatever the book wrote before it failed, `renew` puts right.
+            self._unsure = True
+            outcome = self._own.take(plan, token, None)
+        else:
+            if isinstance(outcome, str):
+                self._own.note(token, outcome)
+        if isinstance(outcome, str):
+            concurrency = next(s.concurrency for s in plan.seats() if s.account == outcome)
+            with self._lock:
+                self._held[token] = Held(token, outcome, concurrency)
+        return outcome
+
+    def give_back(self, token: str, account: str) -> None:
+        """Free the seat; see `app.pool.state.leases.LeaseBook.give_back`."""
+        self._own.give_back(token, account)
+        book = self._book
+        if book is None:
+            return
+        with self._lock:
+            self._held.pop(token, None)
+        try:
+            self._breaker.call(lambda: book.give_back(token, account))
+        except StateError:
+            self._unsure = True
+
+    def leave(self, token: str) -> None:
+        """Wait no longer."""
+        book = self._book
+        if book:
+            try:
+                self._breaker.call(lambda: book.leave(token))
+            except StateError:
+                self._unsure = True
+
+    def renew(self) -> list[str]:
+        """Show that this process lives and what it holds; returns the tokens it has lost.
+
+        Call it every few seconds; it also takes the book up again after a failure.
+        """
+        book = self._book
+        if book is None:
+            return []
+        with self._lock:
+            held = list(self._held.values())
+        forced, self._unsure = self._unsure, False
+        try:
+            return self._breaker.call(lambda: book.renew(held, forced=forced), probe=True)
+        except StateError:
+            self._unsure = True
+            return []
+
+    def refund(self, token: str, paces: Iterable[str]) -> None:
+        """Count the request no more; see `app.pool.state.leases.LeaseBook.refund`."""
+        keys = list(paces)
+        self._own.refund(token, keys)
+        book = self._book
+        if book and keys:
+            with suppress(StateError):
+                self._breaker.call(lambda: book.refund(token, keys))
+
+    def spent(self, paces: Iterable[Pace]) -> dict[str, Spent]:
+        """Return what each pace counts; see `app.pool.state.leases.LeaseBook.spent`."""
+        wanted = list(paces)
+        book = self._book
+        if book:
+            try:
+                return self._breaker.call(lambda: book.spent(wanted))
+            except StateError:
+                self._unsure = True
+        return self._own.spent(wanted)
+
+    def in_flight(self) -> dict[str, int]:
+        """Return how many leases are out on each account, over all processes."""
+        book = self._book
+        if book:
+            try:
+                return self._breaker.call(book.in_flight)
+            except StateError:
+                self._unsure = True
+        return self._own.in_flight()
+
+    def on_freed(self, wake: Callable[[], None]) -> None:
+        """Have ``wake`` called when another process may have freed a seat."""
+        if self._book:
+            self._book.on_freed(wake)

@@ -1,0 +1,97 @@
+"""Keeps requests from waiting, one after the other, for a store that does not answer."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from app.pool.state.store import StateError
+
+T = TypeVar("T")
+
+log = logging.getLogger("gateway.state")
+
+PAUSE = 3.0
+"""Seconds without calls after a failure; longer than the pool takes between two syncs, so that
+it is normally the sync, and no request, that tries the store again."""
+SLOW = 0.06
+"""Seconds per call, on average, from which on a store costs requests more than it gives them."""
+QUIET = 30.0
+"""Seconds between two log lines about a store that keeps failing."""
+
+
+class Breaker:
+    """Lets calls through until one fails, then none for `PAUSE` seconds.
+
+    ``strikes`` failures in a row open it; calls that last `SLOW` on average count as failures.
+    """
+
+    def __init__(
+        self, what: str, *, strikes: int = 1, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._what = what
+        self._strikes = strikes
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._open_until = 0.0
+        self._failures = 0
+        self._pace = 0.0
+        self._silent_until = 0.0
+        self._untold = 0
+        self.failing = False
+        """Whether the last call failed, or was not even made."""
+
+    def call(self, work: Callable[[], T], *, probe: bool = False) -> T:
+        """Return what ``work`` returns; raises `StateError` when it does, or at once when open.
+
+        ``probe`` tries although it is open: nobody waits for the answer.
+        """
+        began = self._clock()
+        if began < self._open_until and not probe:
+            self.failing = True
+            raise StateError(f"{self._what} failed a moment ago")
+        try:
+            result = work()
+        except StateError as error:
+            self._failed(error)
+            raise
+        took = self._clock() - began
+        self._pace += (took - self._pace) / 4
+        if self._pace > SLOW:
+            self._pace = 0.0
+            self._open(StateError(f"{self._what} is slow: {took * 1000:.0f} ms for one step"))
+        else:
+            self._mend()
+        return result
+
+    def _failed(self, error: StateError) -> None:
+        self.failing = True
+        self._failures += 1
+        if self._failures >= self._strikes:
+            self._open(error)
+
+    def _open(self, error: StateError) -> None:
+        with self._lock:
+            now = self._clock()
+            self._open_until = now + PAUSE
+            self.failing = True
+            self._untold += 1
+            if now < self._silent_until:
+                return
+            self._silent_until = now + QUIET
+            failures, self._untold = self._untold, 0
+        log.warning("%s (%d failure(s) since the last such line)", error, failures)
+
+    def _mend(self) -> None:
+        self._failures = 0
+        if not self.failing:
+            return
+        with self._lock:
+            told, self._silent_until = self._silent_until, 0.0
+            self._open_until = 0.0
+            self.failing = False
+        if told:
+            log.warning("%s answers again", self._what)

@@ -1,0 +1,388 @@
+"""The book of leases of one machine, in a SQLite file of its own.
+
+It follows `app.pool.state.memory_leases`. Nothing in it outlives the machine, so the file is
+never flushed to the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from app.pool.seats import LONGEST_WINDOW, Full, Pace, Plan, Spent, Taken, choose
+from app.pool.state.bell import Bell
+from app.pool.state.leases import LEASE_TTL, YOUNG, Held
+from app.pool.state.sqlite_file import SqliteFile, Writing
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS holders (
+    id TEXT PRIMARY KEY, expires REAL NOT NULL, space TEXT NOT NULL, pid INTEGER NOT NULL,
+    port INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS leases (
+    token TEXT PRIMARY KEY, account TEXT NOT NULL, holder TEXT NOT NULL, at REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS leases_account ON leases (account);
+CREATE TABLE IF NOT EXISTS waits (
+    account TEXT NOT NULL, token TEXT NOT NULL, since REAL NOT NULL, holder TEXT NOT NULL,
+    PRIMARY KEY (account, token)
+);
+CREATE INDEX IF NOT EXISTS waits_token ON waits (token);
+CREATE TABLE IF NOT EXISTS paces (
+    pace TEXT NOT NULL, token TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (pace, token)
+);
+CREATE INDEX IF NOT EXISTS paces_pace ON paces (pace, at);
+CREATE INDEX IF NOT EXISTS paces_at ON paces (at);
+CREATE TABLE IF NOT EXISTS turns (
+    cursor TEXT NOT NULL, account TEXT NOT NULL, credit INTEGER NOT NULL,
+    PRIMARY KEY (cursor, account)
+);
+"""
+
+MOST_TURNS = 20_000
+"""Clients may name models at will: beyond it, all turns start again."""
+BURY_EVERY = 1.0
+"""Seconds between two looks for holders that died."""
+
+
+class SqliteLeases:
+    """This process's view of the book at ``path``; ``clock`` gives the machine's epoch seconds.
+
+    A holder on the same machine that is dead is noticed at once, not only after ``ttl`` seconds.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        bell: Bell,
+        *,
+        ttl: float = LEASE_TTL,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._file = SqliteFile(path, SCHEMA, pragmas=("synchronous = OFF", "temp_store = MEMORY"))
+        self._bell = bell
+        self._ttl = ttl
+        self._clock = clock
+        self._pid = 0
+        self._holder = ""
+        self._buried_at = 0.0
+        self._space = _pid_space()
+
+    def now(self) -> float:
+        """Return the machine's epoch seconds."""
+        return self._clock()
+
+    def take(self, plan: Plan, token: str, since: float | None) -> str | Full:
+        """Take a seat; see `app.pool.state.leases.LeaseBook.take`."""
+        seats = plan.seats()
+        accounts = [seat.account for seat in seats]
+
+        def work(connection: sqlite3.Connection) -> tuple[str | Full, list[int]]:
+            with Writing(connection):
+                now = self._clock()
+                self._bury(connection, now, anyway=False)
+                me = self._alive(connection, now)
+                taken = self._taken(connection, plan, token, since, now)
+                credit = self._credit(connection, plan)
+                before = dict(credit)
+                chosen = choose(plan, taken, credit)
+                if (
+                    isinstance(chosen, Full)
+                    and chosen.busy
+                    and self._bury(connection, now, anyway=True)
+                ):
+                    taken = self._taken(connection, plan, token, since, now)
+                    chosen = choose(plan, taken, credit)
+                if isinstance(chosen, Full):
+                    if since is not None:
+                        connection.execute("DELETE FROM waits WHERE token = ?", (token,))
+                        connection.executemany(
+                            "INSERT OR REPLACE INTO waits (account, token, since, holder) "
+                            "VALUES (?, ?, ?, ?)",
+                            [(account, token, since, me) for account in accounts],
+                        )
+                    return chosen, []
+                connection.execute(
+                    "INSERT INTO leases (token, account, holder, at) VALUES (?, ?, ?, ?)",
+                    (token, chosen.account, me, now),
+                )
+                connection.executemany(
+                    "INSERT OR REPLACE INTO paces (pace, token, at) VALUES (?, ?, ?)",
+                    [(pace.key, token, now) for pace in chosen.paces],
+                )
+                connection.executemany(
+                    "DELETE FROM paces WHERE pace = ? AND at <= ?",
+                    [(pace.key, now - pace.window) for pace in chosen.paces],
+                )
+                connection.executemany(
+                    "INSERT OR REPLACE INTO turns (cursor, account, credit) VALUES (?, ?, ?)",
+                    [
+                        (plan.cursor, account, value)
+                        for account, value in credit.items()
+                        if before.get(account) != value
+                    ],
+                )
+                ports = [] if since is None else self._leave(connection, token)
+                return chosen.account, ports
+
+        outcome, ports = self._file.run(work)
+        self._bell.ring("freed", ports)
+        return outcome
+
+    def give_back(self, token: str, account: str) -> None:
+        """Free the seat; see `app.pool.state.leases.LeaseBook.give_back`."""
+
+        def work(connection: sqlite3.Connection) -> list[int]:
+            with Writing(connection):
+                connection.execute("DELETE FROM leases WHERE token = ?", (token,))
+                return self._ports(connection, [account])
+
+        self._bell.ring("freed", self._file.run(work))
+
+    def refund(self, token: str, paces: Iterable[str]) -> None:
+        """Count the request no more; see `app.pool.state.leases.LeaseBook.refund`."""
+        rows = [(pace, token) for pace in paces]
+
+        def work(connection: sqlite3.Connection) -> None:
+            with Writing(connection):
+                connection.executemany("DELETE FROM paces WHERE pace = ? AND token = ?", rows)
+
+        self._file.run(work)
+
+    def leave(self, token: str) -> None:
+        """Wait no longer."""
+
+        def work(connection: sqlite3.Connection) -> list[int]:
+            with Writing(connection):
+                return self._leave(connection, token)
+
+        self._bell.ring("freed", self._file.run(work))
+
+    def renew(self, held: Iterable[Held], *, forced: bool = False) -> list[str]:
+        """Show what this holder holds; see `app.pool.state.leases.LeaseBook.renew`."""
+        mine = {lease.token: lease for lease in held}
+
+        def work(connection: sqlite3.Connection) -> list[str]:
+            lost = []
+            with Writing(connection):
+                now = self._clock()
+                self._bury(connection, now, anyway=True)
+                fresh = not connection.execute("SELECT 1 FROM holders LIMIT 1").fetchone()
+                me = self._alive(connection, now)
+                known = dict(
+                    connection.execute("SELECT token, account FROM leases WHERE holder = ?", (me,))
+                )
+                counts = dict(
+                    connection.execute("SELECT account, count(*) FROM leases GROUP BY account")
+                )
+                for lease in mine.values():
+                    if known.get(lease.token) == lease.account:
+                        continue
+                    if forced or fresh or counts.get(lease.account, 0) < lease.concurrency:
+                        counts[lease.account] = counts.get(lease.account, 0) + 1
+                        connection.execute(
+                            "INSERT OR REPLACE INTO leases (token, account, holder, at) "
+                            "VALUES (?, ?, ?, ?)",
+                            (lease.token, lease.account, me, now),
+                        )
+                    else:
+                        lost.append(lease.token)
+                connection.executemany(
+                    "DELETE FROM leases WHERE token = ? AND at <= ?",
+                    [(token, now - YOUNG) for token in known if token not in mine],
+                )
+                connection.execute("DELETE FROM paces WHERE at <= ?", (now - LONGEST_WINDOW,))
+                (turns,) = connection.execute("SELECT count(*) FROM turns").fetchone()
+                if turns > MOST_TURNS:
+                    connection.execute("DELETE FROM turns")
+            return lost
+
+        return self._file.run(work)
+
+    def spent(self, paces: Iterable[Pace]) -> dict[str, Spent]:
+        """Return what each pace counts; see `app.pool.state.leases.LeaseBook.spent`."""
+        wanted = list(paces)
+
+        def work(connection: sqlite3.Connection) -> dict[str, Spent]:
+            now = self._clock()
+            found = {
+                pace.key: connection.execute(
+                    "SELECT count(*), min(at) FROM paces WHERE pace = ? AND at > ?",
+                    (pace.key, now - pace.window),
+                ).fetchone()
+                for pace in wanted
+            }
+            return {key: Spent(count, oldest) for key, (count, oldest) in found.items() if count}
+
+        return self._file.run(work)
+
+    def in_flight(self) -> dict[str, int]:
+        """Return how many leases are out on each account."""
+
+        def work(connection: sqlite3.Connection) -> dict[str, int]:
+            with Writing(connection):
+                self._bury(connection, self._clock(), anyway=True)
+                return dict(
+                    connection.execute("SELECT account, count(*) FROM leases GROUP BY account")
+                )
+
+        return self._file.run(work)
+
+    def end(self) -> None:
+        """Free whatever this holder has."""
+
+        def work(connection: sqlite3.Connection) -> list[int]:
+            with Writing(connection):
+                self._forget(connection, [self._me()])
+                return [port for (port,) in connection.execute("SELECT port FROM holders")]
+
+        self._bell.ring("freed", self._file.run(work))
+
+    def on_freed(self, wake: Callable[[], None]) -> None:
+        """Have ``wake`` called when a seat may be free."""
+        self._bell.listen("freed", wake)
+
+    def announce(self) -> None:
+        """Tell the other holders that there is news in the store."""
+
+        def work(connection: sqlite3.Connection) -> list[int]:
+            found = connection.execute("SELECT port FROM holders WHERE id != ?", (self._me(),))
+            return [port for (port,) in found]
+
+        self._bell.ring("news", self._file.run(work))
+
+    def close(self) -> None:
+        """Free whatever this holder has, and close the file."""
+        with suppress(Exception):
+            self.end()
+        self._file.close()
+
+    def _me(self) -> str:
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._holder = f"{self._pid}-{secrets.token_hex(6)}"
+        return self._holder
+
+    def _alive(self, connection: sqlite3.Connection, now: float) -> str:
+        me = self._me()
+        row = connection.execute("SELECT expires, port FROM holders WHERE id = ?", (me,)).fetchone()
+        # Written when it is worth it: `renew` comes much more often than that.
+        if row is None or row[0] < now + self._ttl / 2 or row[1] != self._bell.port:
+            connection.execute(
+                "INSERT OR REPLACE INTO holders (id, expires, space, pid, port) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (me, now + self._ttl, self._space, self._pid, self._bell.port),
+            )
+        return me
+
+    def _bury(self, connection: sqlite3.Connection, now: float, *, anyway: bool) -> bool:
+        """Free what the dead had; returns whether there were any."""
+        if not anyway and now - self._buried_at < BURY_EVERY:
+            return False
+        self._buried_at = now
+        dead = [
+            holder
+            for holder, expires, space, pid in connection.execute(
+                "SELECT id, expires, space, pid FROM holders"
+            )
+            if expires <= now or (space == self._space and space and _is_dead(pid))
+        ]
+        self._forget(connection, dead)
+        return bool(dead)
+
+    @staticmethod
+    def _forget(connection: sqlite3.Connection, holders: Sequence[str]) -> None:
+        some = [(holder,) for holder in holders]
+        for statement in (
+            "DELETE FROM leases WHERE holder = ?",
+            "DELETE FROM waits WHERE holder = ?",
+            "DELETE FROM holders WHERE id = ?",
+        ):
+            connection.executemany(statement, some)
+
+    def _taken(
+        self,
+        connection: sqlite3.Connection,
+        plan: Plan,
+        token: str,
+        since: float | None,
+        now: float,
+    ) -> dict[str, Taken]:
+        busy = dict(connection.execute("SELECT account, count(*) FROM leases GROUP BY account"))
+        ahead: dict[str, int] = {}
+        for account, other, began in connection.execute("SELECT account, token, since FROM waits"):
+            if other != token and (since is None or (began, other) < (since, token)):
+                ahead[account] = ahead.get(account, 0) + 1
+        return {
+            seat.account: Taken(
+                busy.get(seat.account, 0),
+                ahead.get(seat.account, 0),
+                tuple(_times(connection, pace, now) for pace in seat.paces),
+            )
+            for seat in plan.seats()
+        }
+
+    @staticmethod
+    def _credit(connection: sqlite3.Connection, plan: Plan) -> dict[str, int]:
+        if plan.manner == "in_order":
+            return {}
+        return dict(
+            connection.execute("SELECT account, credit FROM turns WHERE cursor = ?", (plan.cursor,))
+        )
+
+    def _leave(self, connection: sqlite3.Connection, token: str) -> list[int]:
+        accounts = [
+            account
+            for (account,) in connection.execute(
+                "SELECT account FROM waits WHERE token = ?", (token,)
+            )
+        ]
+        if not accounts:
+            return []
+        connection.execute("DELETE FROM waits WHERE token = ?", (token,))
+        return self._ports(connection, accounts)
+
+    @staticmethod
+    def _ports(connection: sqlite3.Connection, accounts: Sequence[str]) -> list[int]:
+        """Return where those listen who wait for one of ``accounts``."""
+        found: list[tuple[int]] = []
+        for account in accounts:
+            found += connection.execute(
+                "SELECT DISTINCT port FROM holders JOIN waits ON holders.id = waits.holder "
+                "WHERE port != 0 AND account = ?",
+                (account,),
+            )
+        return sorted({port for (port,) in found})
+
+
+def _times(connection: sqlite3.Connection, pace: Pace, now: float) -> list[float]:
+    if not pace.limit:
+        return []
+    found = connection.execute(
+        "SELECT at FROM paces WHERE pace = ? AND at > ? ORDER BY at",
+        (pace.key, now - pace.window),
+    )
+    return [at for (at,) in found]
+
+
+def _pid_space() -> str:
+    """Return what tells whether a process id means the same process, "" when nothing does."""
+    try:
+        return f"{os.readlink('/proc/self/ns/pid')} {os.uname().nodename}"
+    except OSError:
+        return ""
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
