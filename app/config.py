@@ -169,10 +169,11 @@ def _aliases(value: str) -> tuple[tuple[str, str], ...]:
 def _state_url(value: str) -> str:
     if value == "memory://" or (value.startswith("sqlite:///") and len(value) > 10):
         return value
-    if value.startswith(("redis://", "rediss://")):
-        # Not repeated: the address may hold a password.
-        raise SettingsError("can't be a Redis server in this version; write sqlite:///PATH")
-    raise SettingsError("must be memory:// or sqlite:///PATH")
+    scheme, _, rest = value.partition("://")
+    if scheme in ("redis", "rediss") and rest:
+        return value
+    # Not repeated: the address may hold a password.
+    raise SettingsError("must be memory://, sqlite:///PATH, redis://HOST:PORT/DB or rediss://…")
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,8 @@ VARIABLES = (
         "STATE_URL",
         "sqlite:///var/state.db",
         _state_url,
-        "memory:// (one process) or sqlite:///PATH (all workers of a machine, survives restarts).",
+        "Where workers share leases and cooldowns: sqlite:///PATH (one machine, survives restarts), "
+        "redis://HOST:PORT/DB or rediss://… (many machines), memory:// (one process).",
     ),
     Variable(
         "DRAIN_TIMEOUT", "30", _seconds(0, 3600), "Seconds that open streams get after SIGTERM."

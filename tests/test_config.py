@@ -42,12 +42,7 @@ def test_the_environment_beats_the_dotenv_file_and_empty_is_absent(tmp_path):
         (
             "STATE_URL",
             "mysql://x",
-            "STATE_URL must be memory:// or sqlite:///PATH",
-        ),
-        (
-            "STATE_URL",
-            "redis://:password@host",
-            "STATE_URL can't be a Redis server in this version; write sqlite:///PATH",
+            "STATE_URL must be memory://, sqlite:///PATH, redis://HOST:PORT/DB or rediss://…",
         ),
         (
             "GEMINI_BASE_URL",

@@ -11,15 +11,40 @@ from pathlib import Path
 import pytest
 
 from app.pool.state import GuardedStore, MemoryStore, StateError, guarded, open_store
+from app.pool.state.redis_store import RedisStore
 from app.pool.state.sqlite import SqliteStore
+from tests.redis_server import RedisServer
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory):
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+class RealTime:
+    """A clock that moves by itself: what the others call a second lasts a twentieth of one."""
+
+    def advance(self, seconds):
+        threading.Event().wait(seconds * SCALE)
+
+
+SCALE = 0.05
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
 def store(request, tmp_path, clock):
+    """Return a store whose clock is ``store.clock``, and whose second lasts ``store.second``."""
     if request.param == "memory":
         opened = MemoryStore(clock=clock)
-    else:
+    elif request.param == "sqlite":
         opened = SqliteStore(tmp_path / "state.db", clock=clock)
+    else:
+        server = request.getfixturevalue("redis_server")
+        server.flush()
+        opened = RedisStore(server.url)
+        clock = RealTime()
+    opened.clock, opened.second = clock, SCALE if request.param == "redis" else 1
     yield opened
     opened.close()
 
@@ -31,14 +56,14 @@ def test_what_is_put_is_got(store):
     assert store.get_many([]) == {}
 
 
-def test_entries_end_with_their_time(store, clock):
-    store.put_many({"short": "1"}, 10)
-    store.put_many({"long": "2"}, 20)
-    clock.advance(10)
-    assert store.get_many(["short", "long"]) == {"long": "2"}
-    assert store.scan("") == {"long": "2"}
-    store.put_many({"short": "again"}, 5)
-    assert store.get_many(["short"]) == {"short": "again"}
+def test_entries_end_with_their_time(store):
+    store.put_many({"p/short": "1"}, 10 * store.second)
+    store.put_many({"p/long": "2"}, 1000 * store.second)
+    store.clock.advance(10)
+    assert store.get_many(["p/short", "p/long"]) == {"p/long": "2"}
+    assert store.scan("p/") == {"p/long": "2"}
+    store.put_many({"p/short": "again"}, 100 * store.second)
+    assert store.get_many(["p/short"]) == {"p/short": "again"}
 
 
 def test_scan_goes_by_prefix(store):
@@ -66,15 +91,15 @@ def test_it_answers(store):
 def test_threads_share_it(store):
     def work(number):
         for turn in range(20):
-            store.put_many({f"{number}/{turn}": "x"}, 60)
-            store.get_many([f"{number}/{turn}"])
+            store.put_many({f"p/{number}/{turn}": "x"}, 60)
+            store.get_many([f"p/{number}/{turn}"])
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(store.scan("")) == 320
+    assert len(store.scan("p/")) == 320
 
 
 def test_memory_drops_what_was_used_longest_ago(clock):
@@ -181,6 +206,30 @@ def test_many_workers_may_open_a_new_file_at_once(tmp_path):
     store.close()
 
 
+def test_news_reach_the_other_processes(store, tmp_path):
+    if isinstance(store, MemoryStore):
+        store.on_news(pytest.fail)
+        store.announce()
+        return
+    if isinstance(store, SqliteStore):
+        other = SqliteStore(tmp_path / "state.db", clock=store.clock)
+        # A process is known by its leases.
+        store.leases.renew([])
+    else:
+        other = RedisStore(store._link._url)
+    heard = threading.Event()
+    other.on_news(heard.set)
+    other.leases.renew([])
+    try:
+        for _ in range(100):  # a subscription takes its time to begin
+            store.announce()
+            if heard.wait(0.1):
+                return
+        pytest.fail("no news")
+    finally:
+        other.close()
+
+
 def test_urls(tmp_path):
     relative = open_store("sqlite:///var/state.db", tmp_path)
     assert (tmp_path / "var" / "state.db").is_file()
@@ -196,12 +245,18 @@ def test_urls(tmp_path):
     ("url", "message"),
     [
         (
-            "redis://:password@host/0",
-            "STATE_URL names a Redis server, which this version can't use: write sqlite:///PATH "
-            "for the workers of one machine, or memory:// for one process",
+            "redis://:password@host:port/0",
+            "STATE_URL is no Redis address: write redis://HOST:PORT/DB, or rediss:// for TLS "
+            "(ValueError)",
         ),
-        ("sqlite:///", "STATE_URL must be memory:// or sqlite:///PATH"),
-        ("postgres://host", "STATE_URL must be memory:// or sqlite:///PATH"),
+        (
+            "sqlite:///",
+            "STATE_URL must be memory://, sqlite:///PATH, redis://HOST:PORT/DB or rediss://…",
+        ),
+        (
+            "postgres://host",
+            "STATE_URL must be memory://, sqlite:///PATH, redis://HOST:PORT/DB or rediss://…",
+        ),
     ],
 )
 def test_urls_that_name_no_store(url, message, tmp_path):

@@ -41,7 +41,8 @@ class LeaseBook(Protocol):
 
         With ``since``, the instant its wait began, a request that finds no seat waits in the
         book from then on, under ``token`` and for every account of the plan: seats that come
-        free are kept for those who came before. It ends with a seat, or with `leave`.
+        free are kept for those who came before. It ends with a seat, or with `leave`. A token
+        that has a seat gets the same one again.
         """
         ...
 
