@@ -258,7 +258,7 @@ VARIABLES = (
         "STATE_URL",
         "sqlite:///var/state.db",
         _state_url,
-        "Where workers share leases and cooldowns: sqlite:///PATH (one machine, survives restarts), "
+        "What the workers share: sqlite:///PATH (one machine, survives restarts), "
         "redis://HOST:PORT/DB or rediss://… (many machines), memory:// (one process).",
     ),
     Variable(
