@@ -58,6 +58,7 @@ class Settings:
     stream_resume: bool = False
     model_aliases: tuple[tuple[str, str], ...] = ()
     state_url: str = "sqlite:///var/state.db"
+    lease_ttl: float = 15.0
     drain_timeout: float = 30.0
     metrics_open: bool = False
     max_request_bytes: int = 33_554_432
@@ -260,6 +261,12 @@ VARIABLES = (
         _state_url,
         "What the workers share: sqlite:///PATH (one machine, survives restarts), "
         "redis://HOST:PORT/DB or rediss://… (many machines), memory:// (one process).",
+    ),
+    Variable(
+        "LEASE_TTL",
+        "15",
+        _seconds(5, 30),
+        "Seconds after which the accounts that a killed or frozen worker held are free again.",
     ),
     Variable(
         "DRAIN_TIMEOUT", "30", _seconds(0, 3600), "Seconds that open streams get after SIGTERM."

@@ -49,7 +49,7 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         try:
-            self.store = open_store(settings.state_url, settings.root)
+            self.store = open_store(settings.state_url, settings.root, lease_ttl=settings.lease_ttl)
         except StateError as error:
             raise SettingsError(f"STATE_URL: {error}") from None
         self._simulator: Simulator | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from app.pool.state.leases import LEASE_TTL
 from app.pool.state.redis_leases import RedisLeases
 from app.pool.state.redis_link import PREFIX, TO_READ, TO_SYNC, TO_WRITE, RedisLink
 from app.pool.state.store import StateError
@@ -21,9 +22,9 @@ class RedisStore:
     everything there is.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, lease_ttl: float = LEASE_TTL) -> None:
         self._link = RedisLink(url)
-        self.leases = RedisLeases(self._link)
+        self.leases = RedisLeases(self._link, ttl=lease_ttl)
 
     def now(self) -> float:
         """Return the server's epoch seconds."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.pool.state.bell import Bell
 from app.pool.state.clock import ANCHOR_TOLERANCE, SteadyClock, boot_id
+from app.pool.state.leases import LEASE_TTL
 from app.pool.state.sqlite_file import SqliteFile, Writing
 from app.pool.state.sqlite_leases import SqliteLeases
 from app.pool.state.store import StateError
@@ -42,6 +43,7 @@ class SqliteStore:
         *,
         most_rows: int = MOST_ROWS,
         clock: Callable[[], float] | None = None,
+        lease_ttl: float = LEASE_TTL,
     ) -> None:
         self._most_rows = most_rows
         self._writes = 0
@@ -50,7 +52,7 @@ class SqliteStore:
         self._clock = clock or self._shared_clock()
         self._bell = Bell()
         self.leases = SqliteLeases(
-            path.with_name(path.name + "-leases"), self._bell, clock=self._clock
+            path.with_name(path.name + "-leases"), self._bell, ttl=lease_ttl, clock=self._clock
         )
 
     def now(self) -> float:

@@ -46,6 +46,8 @@ CREATE TABLE IF NOT EXISTS turns (
 
 MOST_TURNS = 20_000
 """Clients may name models at will: beyond it, all turns start again."""
+MOURNING = 2.0
+"""Seconds until the leases of a process seen dead are free: Google must notice the end as well."""
 BURY_EVERY = 1.0
 """Seconds between two looks for holders that died."""
 
@@ -53,7 +55,7 @@ BURY_EVERY = 1.0
 class SqliteLeases:
     """This process's view of the book at ``path``; ``clock`` gives the machine's epoch seconds.
 
-    A holder on the same machine that is dead is noticed at once, not only after ``ttl`` seconds.
+    A holder on the same machine that is dead is noticed soon, not only after ``ttl`` seconds.
     """
 
     def __init__(
@@ -290,15 +292,18 @@ class SqliteLeases:
         if not anyway and now - self._buried_at < BURY_EVERY:
             return False
         self._buried_at = now
-        dead = [
-            holder
-            for holder, expires, space, pid in connection.execute(
-                "SELECT id, expires, space, pid FROM holders"
-            )
-            if expires <= now or (space == self._space and space and _is_dead(pid))
-        ]
-        self._forget(connection, dead)
-        return bool(dead)
+        gone = []
+        for holder, expires, space, pid in connection.execute(
+            "SELECT id, expires, space, pid FROM holders"
+        ).fetchall():
+            if expires <= now:
+                gone.append(holder)
+            elif space and space == self._space and expires > now + MOURNING and _is_dead(pid):
+                connection.execute(
+                    "UPDATE holders SET expires = ? WHERE id = ?", (now + MOURNING, holder)
+                )
+        self._forget(connection, gone)
+        return bool(gone)
 
     @staticmethod
     def _forget(connection: sqlite3.Connection, holders: Sequence[str]) -> None:
