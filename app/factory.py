@@ -18,6 +18,7 @@ from app.api.health import health_blueprint
 from app.api.messages import messages_blueprint
 from app.api.models import models_blueprint
 from app.api.reply import Replier
+from app.backend.token_shelf import TokenShelf
 from app.backend.upstream import Upstream, UpstreamSettings
 from app.config import Settings, SettingsError, load_settings
 from app.ops import logs
@@ -62,7 +63,8 @@ class Gateway:
                 gemini_base_url=settings.gemini_base_url,
                 connect_timeout=settings.connect_timeout,
                 read_timeout=settings.read_timeout,
-            )
+            ),
+            TokenShelf(self.store, self.pool.leasing),
         )
         self.relay = Relay(
             self.pool,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC
 from pathlib import Path
@@ -18,6 +20,7 @@ from app.backend.credentials import TokenTransport, default_credentials, read_cr
 from app.backend.errors import Fault, UpstreamError
 from app.backend.google_errors import one_line
 from app.backend.session import UpstreamSession
+from app.backend.token_shelf import TokenShelf
 from app.pool.account import Account
 
 EARLY = 300.0
@@ -116,6 +119,7 @@ class KeyAuth:
 
 @dataclass(frozen=True)
 class _Token:
+    value: str
     headers: dict[str, str]
     refresh_at: float
     expires_at: float
@@ -125,7 +129,8 @@ class TokenAuth:
     """Tokens of one account, shared by all its requests and renewed by one of them at a time.
 
     ``file_types`` are the ``type`` values that the credentials file may have, all if empty.
-    Without a file, Application Default Credentials are used.
+    Without a file, Application Default Credentials are used. ``shelf`` shares the tokens of a
+    file with other processes.
     """
 
     keyed = False
@@ -137,16 +142,19 @@ class TokenAuth:
         *,
         file_types: Collection[str],
         connect_timeout: float,
+        shelf: TokenShelf | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._account = account
         self._path = Path(account.credentials) if account.credentials else None
         self._file_types = file_types
         self._transport = TokenTransport(session, (connect_timeout, TOKEN_TIMEOUT))
+        self._shelf = shelf
         self._wall = wall
         self._lock = threading.Lock()
         self._credentials: Any = None
         self._project = ""
+        self._secret = b""
         self._stamp: tuple[int, int] | None = None
         self._token: _Token | None = None
         self._refused: _Token | None = None
@@ -157,7 +165,7 @@ class TokenAuth:
     def secrets(self) -> Collection[str]:
         """The token in use."""
         token = self._token
-        return (token.headers["Authorization"].removeprefix("Bearer "),) if token else ()
+        return (token.value,) if token else ()
 
     @property
     def project(self) -> str:
@@ -234,6 +242,17 @@ class TokenAuth:
         """Return a new token; the caller holds the lock."""
         self._load()
         began = self._wall()
+        if self._shelf and self._secret:
+            stale = self._token.value if self._token else ""
+            value, lasts = self._shelf.get(self._secret, stale, self._refreshed)
+        else:
+            value, lasts = self._refreshed()
+        headers = {"Authorization": f"Bearer {value}"}
+        return _Token(value, headers, began + lasts - min(EARLY, lasts / 2), began + lasts)
+
+    def _refreshed(self) -> tuple[str, float]:
+        """Return a token from Google, and the seconds it is good for."""
+        began = self._wall()
         try:
             self._credentials.refresh(self._transport)
         except exceptions.TransportError as error:
@@ -246,10 +265,8 @@ class TokenAuth:
             text = f"the token endpoint's answer makes no sense ({type(error).__name__})"
             raise UpstreamError(Fault.BROKEN, text, reason="token endpoint") from None
         expiry = self._credentials.expiry
-        expires_at = expiry.replace(tzinfo=UTC).timestamp() if expiry else began + 3600.0
-        early = min(EARLY, (expires_at - began) / 2)
-        headers = {"Authorization": f"Bearer {self._credentials.token}"}
-        return _Token(headers, expires_at - early, expires_at)
+        lasts = expiry.replace(tzinfo=UTC).timestamp() - began if expiry else 3600.0
+        return str(self._credentials.token), lasts
 
     def _judged(self, error: exceptions.GoogleAuthError) -> UpstreamError:
         """Return what a refused refresh means."""
@@ -300,6 +317,9 @@ class TokenAuth:
             self._credentials, self._project = read_credentials(
                 self._account, self._file_types, self._transport
             )
+            # Whoever has the file may read the tokens that others got with it.
+            with suppress(OSError):
+                self._secret = hashlib.sha256(self._path.read_bytes()).digest()
         self._stamp = stamp
 
 

@@ -14,6 +14,7 @@ from app.backend.link import Link
 from app.backend.session import UpstreamSession
 from app.backend.stream import garbage
 from app.backend.surface import ListedModel, Surface
+from app.backend.token_shelf import TokenShelf
 from app.pool.account import Account
 
 __all__ = ["Aborted", "Call", "ListedModel", "Upstream", "UpstreamSettings"]
@@ -35,12 +36,14 @@ class Upstream:
     """All upstream traffic of the process. Thread-safe; close it at the end.
 
     Every method raises `app.backend.errors.UpstreamError`, and `Aborted` once ``call`` was
-    aborted. What is learnt about an account (tokens, its Code Assist project) is kept under the
-    account's value, so that a changed account starts afresh.
+    aborted. ``shelf`` shares tokens with other processes. What is learnt about an account
+    (tokens, its Code Assist project) is kept under the account's value, so that a changed account
+    starts afresh.
     """
 
-    def __init__(self, settings: UpstreamSettings) -> None:
+    def __init__(self, settings: UpstreamSettings, shelf: TokenShelf | None = None) -> None:
         self._settings = settings
+        self._shelf = shelf
         self._lock = threading.Lock()
         self._sessions: dict[str, UpstreamSession] = {}
         self._surfaces: dict[Account, Surface] = {}
@@ -142,6 +145,7 @@ class Upstream:
                 session,
                 file_types=kind.file_types,
                 connect_timeout=settings.connect_timeout,
+                shelf=self._shelf,
             )
         link = Link(
             auth,

@@ -77,7 +77,7 @@ class ClientPool:
         self._store = store
         self._rotation = Rotation(rotation)
         self._ledger = Ledger(store)
-        self._leasing = Leasing(store.leases, self._clock)
+        self.leasing = Leasing(store.leases, self._clock)
         self._members: dict[str, Member] = {}
         self._left: dict[str, Member] = {}
         self._out: dict[str, _Out] = {}
@@ -86,9 +86,9 @@ class ClientPool:
         self._room = WaitingRoom(
             self._serve,
             self.release,
-            leave=self._leasing.leave,
+            leave=self.leasing.leave,
             clock=self._clock,
-            shared=self._leasing.shared,
+            shared=self.leasing.shared,
         )
         self.replace_accounts(accounts)
 
@@ -97,7 +97,7 @@ class ClientPool:
 
         For processes that serve; without it, `sync` does the same every time it is called.
         """
-        self._leasing.on_freed(self._changed)
+        self.leasing.on_freed(self._changed)
         self._store.on_news(self.sync)
 
     # Leases
@@ -135,7 +135,7 @@ class ClientPool:
             log.debug("lease %s on %s was given back before", lease.token, lease.account.name)
             return
         out.member.release(lease)
-        self._leasing.give_back(lease.token, lease.account.name)
+        self.leasing.give_back(lease.token, lease.account.name)
         self._changed()
 
     def succeeded(self, lease: Lease) -> None:
@@ -165,7 +165,7 @@ class ClientPool:
         now, wall = self._clock(), self._wall()
         out = self._out.get(lease.token)
         if out and out.paces:
-            self._leasing.refund(lease.token, [pace.key for pace in out.paces])
+            self.leasing.refund(lease.token, [pace.key for pace in out.paces])
         added, limit = member.cool_down(lease, _in_time_of(exhausted, now, wall), now)
         if not added:
             return
@@ -244,7 +244,7 @@ class ClientPool:
         Call it every few seconds: leases count only while their holder is heard of.
         """
         with self._syncing:
-            for token in self._leasing.renew():
+            for token in self.leasing.renew():
                 self._lost(token)
             members = dict(self._members)
             now = self._clock()
@@ -290,8 +290,8 @@ class ClientPool:
         """Return what is to be shown of every account, in the order of the configuration."""
         now = self._clock()
         members = dict(self._members)
-        in_flight = self._leasing.in_flight()
-        spent = self._leasing.spent(
+        in_flight = self.leasing.in_flight()
+        spent = self.leasing.spent(
             [pace for member in members.values() for pace in member.paces(now)]
         )
         views = [
@@ -302,7 +302,7 @@ class ClientPool:
     @property
     def alone(self) -> bool:
         """Whether leases go by this process' own view, since the shared one does not answer."""
-        return self._leasing.failing
+        return self.leasing.failing
 
     @property
     def waiting(self) -> int:
@@ -349,7 +349,7 @@ class ClientPool:
         while candidates:
             pairs = [(standing.account, standing.seat) for standing in candidates]
             plan = self._rotation.plan(pairs, ask.wanted)
-            name = self._leasing.take(plan, ask.token, ask.since)
+            name = self.leasing.take(plan, ask.token, ask.since)
             if isinstance(name, Full):
                 return name
             chosen = next(one for one in candidates if one.account.name == name)
@@ -359,7 +359,7 @@ class ClientPool:
             if lease:
                 self._out[ask.token] = _Out(chosen.member, chosen.paces, ask.on_lost)
                 return lease
-            self._leasing.give_back(ask.token, name)
+            self.leasing.give_back(ask.token, name)
             candidates = [one for one in candidates if one is not chosen]
         return Full(busy=True)
 
@@ -404,7 +404,7 @@ class ClientPool:
     def _confirmed(self, member: Member, limit: Limit, now: float) -> Limit:
         """Return ``limit``, trusted if our own count explains the refusal."""
         pace = limit.pace(member.account.name, now)
-        spent = self._leasing.spent([pace]).get(pace.key)
+        spent = self.leasing.spent([pace]).get(pace.key)
         return member.confirm(limit, spent.count if spent else 0, now) or limit
 
     def _lost(self, token: str) -> None:

@@ -34,7 +34,8 @@ class TokenOffice:
         self.lifetime = lifetime
         """Seconds that a new token lives; also what ``expires_in`` says."""
         self._lock = threading.Lock()
-        self._serial = 0
+        self.granted = 0
+        """How many tokens were given out."""
         self._tokens: dict[str, tuple[str, float]] = {}
         self._revoked: set[str] = set()
 
@@ -45,8 +46,8 @@ class TokenOffice:
         with self._lock:
             if owner in self._revoked:
                 raise TokenRefused("invalid_grant", "Token has been expired or revoked.")
-            self._serial += 1
-            token = f"{_PREFIX}{self._serial}"
+            self.granted += 1
+            token = f"{_PREFIX}{self.granted}"
             self._tokens[token] = (owner, time.monotonic() + self.lifetime)
         return {
             "access_token": token,
