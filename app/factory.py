@@ -17,12 +17,14 @@ from app.api.hangup import HangupWatch
 from app.api.health import health_blueprint
 from app.api.messages import messages_blueprint
 from app.api.models import models_blueprint
+from app.api.record import Recorder
 from app.api.reply import Replier
 from app.backend.token_shelf import TokenShelf
 from app.backend.upstream import Upstream, UpstreamSettings
 from app.config import Settings, SettingsError, load_settings
 from app.ops import logs
 from app.ops.accounts_cli import accounts_commands
+from app.ops.request_log import RequestLog
 from app.pool.account import Account
 from app.pool.accounts_file import AccountsError
 from app.pool.pool import ClientPool
@@ -191,7 +193,8 @@ def build(settings: Settings | None = None) -> Flask:
     load_accounts(settings)  # a wrong account refuses the start, in every process that has one
     gateway = Gateway(settings)
     keys = ClientKeys(settings.client_api_keys)
-    replier = Replier(HangupWatch(), gateway.relay.done)
+    recorder = Recorder([RequestLog()])
+    replier = Replier(HangupWatch(), gateway.relay.done, recorder)
     aliases = settings.model_aliases
 
     app = Flask("app", static_folder=None)

@@ -47,7 +47,7 @@ def messages_blueprint(
 
     @blueprint.post("/v1/messages")
     def create_message() -> Response:
-        keys.check(request)
+        g.client = keys.check(request)
         body = load_messages(read_json(request, max_request_bytes))
         conversation = Conversation(body, resolve(body["model"]))
         job = relay.answer_job(conversation, _translator)
@@ -58,7 +58,7 @@ def messages_blueprint(
 
     @blueprint.post("/v1/messages/count_tokens")
     def count_tokens() -> Response:
-        keys.check(request)
+        g.client = keys.check(request)
         body = load_count(read_json(request, max_request_bytes))
         conversation = Conversation(body, resolve(body["model"]))
         key = _digest(conversation.model, body)
@@ -105,15 +105,15 @@ class _AnswerRecord(RequestRecord):
             upstream_model=conversation.model,
             stream=conversation.stream,
             trace=exchange.trace,
+            client=g.get("client", ""),
         )
         record.exchange = exchange
         return record
 
-    def write(self) -> None:
+    def complete(self) -> None:
         job = self.exchange.job if self.exchange else None
         answer = job.answer if isinstance(job, AnswerJob) else None
         if answer:
             self.served_model = answer.served_model
             self.stop_reason = answer.stop_reason or ""
             self.usage = answer.usage
-        super().write()

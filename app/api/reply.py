@@ -11,7 +11,7 @@ from flask import Response, request
 
 from app.api.errors import ApiError
 from app.api.hangup import HangupWatch
-from app.api.record import RequestRecord
+from app.api.record import Recorder, RequestRecord
 from app.relay.errors import ClientGone, RelayError
 from app.relay.exchange import KEEPALIVE, Exchange
 from app.translate.fold import MessageFold
@@ -29,9 +29,12 @@ Batch = Any
 class Replier:
     """Turns exchanges into answers, and cleans up after each whatever becomes of it."""
 
-    def __init__(self, hangups: HangupWatch, end: Callable[[Exchange], None]) -> None:
+    def __init__(
+        self, hangups: HangupWatch, end: Callable[[Exchange], None], recorder: Recorder
+    ) -> None:
         self._hangups = hangups
         self._end = end
+        self._recorder = recorder
 
     def stream(self, exchange: Exchange, record: RequestRecord) -> Response:
         """Answer with server-sent events."""
@@ -93,6 +96,7 @@ class Replier:
     def _begin(self, exchange: Exchange, record: RequestRecord) -> Callable[[], None]:
         environ = request.environ
         connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+        self._recorder.begin(record)
         forget = self._hangups.watch(connection, exchange.client_gone)
 
         def finish() -> None:
@@ -100,7 +104,7 @@ class Replier:
             self._end(exchange)
             if not record.outcome:
                 record.outcome = "client gone"
-            record.write()
+            self._recorder.end(record)
 
         return finish
 
