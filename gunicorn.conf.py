@@ -1,7 +1,9 @@
 """Production server settings: ``gunicorn -c gunicorn.conf.py wsgi:app``."""
 
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -15,6 +17,13 @@ try:
     load_accounts(_settings)
 except (SettingsError, AccountsError) as error:
     sys.exit(f"claude-gemini-gateway can't start: {error}")
+
+# The workers add up their metrics in files. A reload goes on with them; a master that was started
+# by another one (USR2) has files of its own.
+_owner = os.environ.get("GATEWAY_METRICS_OWNER", "")
+if "PROMETHEUS_MULTIPROC_DIR" not in os.environ or _owner not in ("", str(os.getpid())):
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="claude-gateway-metrics-")
+    os.environ["GATEWAY_METRICS_OWNER"] = str(os.getpid())
 
 _host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
 bind = f"{_host}:{_settings.port}"
@@ -40,6 +49,12 @@ limit_request_line = 8190
 limit_request_fields = 200
 limit_request_field_size = 65_536
 control_socket_disable = True
+
+
+def on_exit(server):
+    """Remove the files of the metrics."""
+    if os.environ.get("GATEWAY_METRICS_OWNER") == str(os.getpid()):
+        shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
 
 
 def post_worker_init(worker):

@@ -23,7 +23,9 @@ from app.backend.token_shelf import TokenShelf
 from app.backend.upstream import Upstream, UpstreamSettings
 from app.config import Settings, SettingsError, load_settings
 from app.ops import logs
+from app.ops.access import AdminAccess
 from app.ops.accounts_cli import accounts_commands
+from app.ops.metrics import Metrics, PoolCollector, metrics_blueprint
 from app.ops.request_log import RequestLog
 from app.pool.account import Account
 from app.pool.accounts_file import AccountsError
@@ -193,7 +195,9 @@ def build(settings: Settings | None = None) -> Flask:
     load_accounts(settings)  # a wrong account refuses the start, in every process that has one
     gateway = Gateway(settings)
     keys = ClientKeys(settings.client_api_keys)
-    recorder = Recorder([RequestLog()])
+    metrics = Metrics(lambda: {model.id for model in gateway.registry.models()})
+    recorder = Recorder([RequestLog(), metrics])
+    access = AdminAccess(settings.admin_api_key, on_loopback=settings.on_loopback)
     replier = Replier(HangupWatch(), gateway.relay.done, recorder)
     aliases = settings.model_aliases
 
@@ -234,5 +238,13 @@ def build(settings: Settings | None = None) -> Flask:
         )
     )
     app.register_blueprint(health_blueprint(gateway.readiness))
+    app.register_blueprint(
+        metrics_blueprint(
+            metrics,
+            PoolCollector(gateway.pool, gateway.readiness),
+            access,
+            everybody=settings.metrics_open,
+        )
+    )
     app.cli.add_command(accounts_commands(gateway.pool, gateway.upstream, gateway.look_in))
     return app
