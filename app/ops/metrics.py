@@ -115,7 +115,7 @@ class Metrics:
         registry = self.registry
         if self.folder:
             registry = CollectorRegistry()
-            MultiProcessCollector(registry, path=self.folder)
+            MultiProcessCollector(registry, path=self.folder)  # type: ignore[no-untyped-call]
         return generate_latest(registry) + b"".join(
             generate_latest(_Alone(collector)) for collector in collectors
         )
@@ -241,6 +241,7 @@ def _shared_folder() -> str:
             os.close(handle)
             continue
         # The lock lives as long as the process.
-        values.ValueClass = values.MultiProcessValue(lambda: f"slot{slot}")  # type: ignore[no-untyped-call]
+        name = f"slot{slot}".format
+        values.ValueClass = values.MultiProcessValue(name)  # type: ignore[no-untyped-call]
         return folder
     return ""

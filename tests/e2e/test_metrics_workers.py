@@ -28,8 +28,8 @@ def workers_of(gateway):
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
-def test_counters_add_up_over_workers_and_their_deaths(gateway, simulator):
-    running = gateway(WEB_CONCURRENCY="2")
+def test_counters_add_up_over_workers_and_their_deaths(gateway, simulator, tmp_path):
+    running = gateway(WEB_CONCURRENCY="2", TMPDIR=str(tmp_path))
     for _ in range(20):
         assert requests.post(f"{running.url}/v1/messages", json=BODY, timeout=30).ok
     for _ in range(4):  # whichever worker is asked
@@ -43,11 +43,7 @@ def test_counters_add_up_over_workers_and_their_deaths(gateway, simulator):
     for _ in range(10):
         assert requests.post(f"{running.url}/v1/messages", json=BODY, timeout=30).ok
     assert simulator.wait_for(lambda: total(running, "gateway_requests_total") == 30, 20)
-    folders = {
-        line.split("=", 1)[1]
-        for line in Path(f"/proc/{workers_of(running)[0]}/environ").read_text().split("\0")
-        if line.startswith("PROMETHEUS_MULTIPROC_DIR=")
-    }
+    assert len(list(tmp_path.glob("claude-gateway-metrics-*"))) == 1
     running.terminate()
     assert running.wait() == 0
-    assert not any(Path(folder).exists() for folder in folders)
+    assert list(tmp_path.glob("claude-gateway-metrics-*")) == []
