@@ -59,6 +59,9 @@ class Settings:
     model_aliases: tuple[tuple[str, str], ...] = ()
     state_url: str = "sqlite:///var/state.db"
     lease_ttl: float = 15.0
+    client_requests_per_minute: int = 0
+    client_input_tokens_per_minute: int = 0
+    client_output_tokens_per_minute: int = 0
     drain_timeout: float = 30.0
     metrics_open: bool = False
     max_request_bytes: int = 33_554_432
@@ -215,6 +218,24 @@ VARIABLES = (
         "",
         _client_keys,
         "Comma-separated keys that clients show, plain or sha256:HEX; empty only on loopback.",
+    ),
+    Variable(
+        "CLIENT_REQUESTS_PER_MINUTE",
+        "0",
+        _whole(0, 10**9),
+        "Requests that each client key may make in a minute; 0 is no limit.",
+    ),
+    Variable(
+        "CLIENT_INPUT_TOKENS_PER_MINUTE",
+        "0",
+        _whole(0, 10**12),
+        "Input tokens (cached ones too) that each client key may send in a minute; 0 is no limit.",
+    ),
+    Variable(
+        "CLIENT_OUTPUT_TOKENS_PER_MINUTE",
+        "0",
+        _whole(0, 10**12),
+        "Output tokens that each client key may get in a minute; 0 is no limit.",
     ),
     Variable(
         "ADMIN_API_KEY", "", _text, "Opens /admin/ and /metrics; empty closes them off loopback."

@@ -7,7 +7,7 @@ import os
 import secrets
 import threading
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, g
 
@@ -32,12 +32,15 @@ from app.pool.accounts_file import AccountsError
 from app.pool.pool import ClientPool
 from app.pool.registry import ModelInfo, ModelRegistry
 from app.pool.sources import load_accounts, watched_file
-from app.pool.state import StateError, open_store
+from app.pool.state import StateError, StateStore, open_store
 from app.pool.watch import AccountsWatcher
 from app.relay.relay import Relay, RelaySettings
 from app.simulator.server import Simulator
 from app.translate.gemini_models import KNOWN_MODELS
 from app.translate.models import catalogue, find, resolve
+
+if TYPE_CHECKING:
+    from app.api.limits import ClientLimits
 
 log = logging.getLogger("gateway")
 
@@ -188,6 +191,26 @@ def _known_models() -> list[ModelInfo]:
     ]
 
 
+def _client_limits(settings: Settings, store: StateStore) -> ClientLimits | None:
+    """Return what counts the clients' use, None when nobody is limited."""
+    amounts = (
+        settings.client_requests_per_minute,
+        settings.client_input_tokens_per_minute,
+        settings.client_output_tokens_per_minute,
+    )
+    if not any(amounts):
+        return None
+    from app.api.limits import ClientLimits  # noqa: PLC0415 - only who limits pays for it
+
+    requests, input_tokens, output_tokens = amounts
+    return ClientLimits(
+        store.counters(),
+        requests=requests,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+    )
+
+
 def build(settings: Settings | None = None) -> Flask:
     """Return the Flask application; see `app.create_app`."""
     settings = settings or load_settings(os.environ)
@@ -196,7 +219,8 @@ def build(settings: Settings | None = None) -> Flask:
     gateway = Gateway(settings)
     keys = ClientKeys(settings.client_api_keys)
     metrics = Metrics(lambda: {model.id for model in gateway.registry.models()})
-    recorder = Recorder([RequestLog(), metrics])
+    limits = _client_limits(settings, gateway.store)
+    recorder = Recorder([RequestLog(), metrics, *([limits] if limits else [])])
     access = AdminAccess(settings.admin_api_key, on_loopback=settings.on_loopback)
     replier = Replier(HangupWatch(), gateway.relay.done, recorder)
     aliases = settings.model_aliases
@@ -218,6 +242,8 @@ def build(settings: Settings | None = None) -> Flask:
     @app.after_request
     def _end(response: Response) -> Response:
         response.headers["request-id"] = g.request_id
+        if "allowance" in g:
+            response.headers.update(g.allowance)
         return response
 
     errors.install(app)
@@ -228,6 +254,7 @@ def build(settings: Settings | None = None) -> Flask:
             keys,
             resolve=partial(resolve, aliases=aliases),
             max_request_bytes=settings.max_request_bytes,
+            limits=limits,
         )
     )
     app.register_blueprint(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Flask, Response, g
@@ -64,6 +65,8 @@ class ApiError(Exception):
         self.status = status
         self.message = message
         self.retry_after = retry_after
+        self.headers: Mapping[str, str] = {}
+        """More headers of the answer."""
 
     @classmethod
     def of(cls, error: RelayError) -> ApiError:
@@ -87,6 +90,7 @@ class ApiError(Exception):
             status=_STATUS_LINES.get(self.status, self.status),
             content_type="application/json",
         )
+        response.headers.update(self.headers)
         if self.retry_after is not None:
             seconds = max(1, math.ceil(self.retry_after))
             response.headers["retry-after"] = str(seconds)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, g, jsonify, request
 
@@ -24,6 +24,9 @@ from app.translate.stream import StreamTranslator
 from app.translate.target import Target
 from app.translate.validation import load_count, load_messages
 
+if TYPE_CHECKING:
+    from app.api.limits import ClientLimits
+
 
 def new_nonce() -> str:
     """Return what makes an id unique: `NONCE_LENGTH` random characters of ``[0-9a-f]``."""
@@ -37,10 +40,12 @@ def messages_blueprint(
     *,
     resolve: Callable[[str], str],
     max_request_bytes: int,
+    limits: ClientLimits | None,
 ) -> Blueprint:
     """Return the blueprint of the Messages API.
 
-    ``resolve`` maps the model name a client asks for to the upstream's.
+    ``limits``: what each client key may use in a minute. ``resolve`` maps the model name a client
+    asks for to the upstream's.
     """
     blueprint = Blueprint("messages", __name__)
     gate = CountGate()
@@ -50,6 +55,8 @@ def messages_blueprint(
         g.client = keys.check(request)
         body = load_messages(read_json(request, max_request_bytes))
         conversation = Conversation(body, resolve(body["model"]))
+        if limits:
+            g.allowance = limits.admit(g.client, g.request_id, conversation.estimate)
         job = relay.answer_job(conversation, _translator)
         exchange = relay.exchange(job)
         record = _AnswerRecord.of(conversation, exchange)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from app.pool.state.breaker import Breaker
 from app.pool.state.leases import LeaseBook
@@ -40,6 +40,10 @@ class GuardedStore:
     def leases(self) -> LeaseBook | None:
         """The leases of all processes on this store; not guarded."""
         return self._store.leases
+
+    def counters(self) -> Any:
+        """Return the store's counters; not guarded."""
+        return self._store.counters()
 
     def now(self) -> float:
         """Return the store's time."""

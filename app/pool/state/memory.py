@@ -6,6 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from app.pool.state.clock import SteadyClock
 
@@ -36,6 +37,12 @@ class MemoryStore:
 
     leases = None
     """Its one process keeps its own."""
+
+    def counters(self) -> Any:
+        """Return counters in memory."""
+        from limits.storage import MemoryStorage  # noqa: PLC0415 - only who limits pays for it
+
+        return MemoryStorage()
 
     def now(self) -> float:
         """Return epoch seconds."""

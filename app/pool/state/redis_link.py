@@ -91,6 +91,18 @@ class RedisLink:
                 return
         threading.Thread(target=self._listen, name="redis-news", daemon=True).start()
 
+    def counters(self) -> Any:
+        """Return a storage of the `limits` library on the same server."""
+        from limits.storage import RedisStorage  # noqa: PLC0415 - only who limits pays for it
+
+        return RedisStorage(
+            self._url,
+            key_prefix=f"{PREFIX}limits",
+            socket_timeout=TO_READ,
+            socket_connect_timeout=TO_READ,
+            protocol=2,
+        )
+
     def close(self) -> None:
         """Close every connection."""
         self._closed.set()

@@ -26,6 +26,10 @@ class RedisStore:
         self._link = RedisLink(url)
         self.leases = RedisLeases(self._link, ttl=lease_ttl)
 
+    def counters(self) -> Any:
+        """Return counters on the server."""
+        return self._link.counters()
+
     def now(self) -> float:
         """Return the server's epoch seconds."""
         return self._link.now()

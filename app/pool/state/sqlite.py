@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from app.pool.state.bell import Bell
 from app.pool.state.clock import ANCHOR_TOLERANCE, SteadyClock, boot_id
@@ -54,6 +55,12 @@ class SqliteStore:
         self.leases = SqliteLeases(
             path.with_name(path.name + "-leases"), self._bell, ttl=lease_ttl, clock=self._clock
         )
+
+    def counters(self) -> Any:
+        """Return counters in the file of the leases, which is never flushed to the disk."""
+        from app.pool.state.sqlite_limits import SqliteLimits  # noqa: PLC0415 - see MemoryStore
+
+        return SqliteLimits(self.leases.file, self._clock)
 
     def now(self) -> float:
         """Return the machine's epoch seconds, steady and the same for all its processes."""

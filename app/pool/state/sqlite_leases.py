@@ -66,7 +66,7 @@ class SqliteLeases:
         ttl: float = LEASE_TTL,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._file = SqliteFile(path, SCHEMA, pragmas=("synchronous = OFF", "temp_store = MEMORY"))
+        self.file = SqliteFile(path, SCHEMA, pragmas=("synchronous = OFF", "temp_store = MEMORY"))
         self._bell = bell
         self._ttl = ttl
         self._clock = clock
@@ -137,7 +137,7 @@ class SqliteLeases:
                 ports = [] if since is None else self._leave(connection, token)
                 return chosen.account, ports
 
-        outcome, ports = self._file.run(work)
+        outcome, ports = self.file.run(work)
         self._bell.ring("freed", ports)
         return outcome
 
@@ -149,7 +149,7 @@ class SqliteLeases:
                 connection.execute("DELETE FROM leases WHERE token = ?", (token,))
                 return self._ports(connection, [account])
 
-        self._bell.ring("freed", self._file.run(work))
+        self._bell.ring("freed", self.file.run(work))
 
     def refund(self, token: str, paces: Iterable[str]) -> None:
         """Count the request no more; see `app.pool.state.leases.LeaseBook.refund`."""
@@ -159,7 +159,7 @@ class SqliteLeases:
             with Writing(connection):
                 connection.executemany("DELETE FROM paces WHERE pace = ? AND token = ?", rows)
 
-        self._file.run(work)
+        self.file.run(work)
 
     def leave(self, token: str) -> None:
         """Wait no longer."""
@@ -168,7 +168,7 @@ class SqliteLeases:
             with Writing(connection):
                 return self._leave(connection, token)
 
-        self._bell.ring("freed", self._file.run(work))
+        self._bell.ring("freed", self.file.run(work))
 
     def renew(self, held: Iterable[Held], *, forced: bool = False) -> list[str]:
         """Show what this holder holds; see `app.pool.state.leases.LeaseBook.renew`."""
@@ -209,7 +209,7 @@ class SqliteLeases:
                     connection.execute("DELETE FROM turns")
             return lost
 
-        return self._file.run(work)
+        return self.file.run(work)
 
     def spent(self, paces: Iterable[Pace]) -> dict[str, Spent]:
         """Return what each pace counts; see `app.pool.state.leases.LeaseBook.spent`."""
@@ -226,7 +226,7 @@ class SqliteLeases:
             }
             return {key: Spent(count, oldest) for key, (count, oldest) in found.items() if count}
 
-        return self._file.run(work)
+        return self.file.run(work)
 
     def in_flight(self) -> dict[str, int]:
         """Return how many leases are out on each account."""
@@ -238,7 +238,7 @@ class SqliteLeases:
                     connection.execute("SELECT account, count(*) FROM leases GROUP BY account")
                 )
 
-        return self._file.run(work)
+        return self.file.run(work)
 
     def end(self) -> None:
         """Free whatever this holder has."""
@@ -248,7 +248,7 @@ class SqliteLeases:
                 self._forget(connection, [self._me()])
                 return [port for (port,) in connection.execute("SELECT port FROM holders")]
 
-        self._bell.ring("freed", self._file.run(work))
+        self._bell.ring("freed", self.file.run(work))
 
     def on_freed(self, wake: Callable[[], None]) -> None:
         """Have ``wake`` called when a seat may be free."""
@@ -261,13 +261,13 @@ class SqliteLeases:
             found = connection.execute("SELECT port FROM holders WHERE id != ?", (self._me(),))
             return [port for (port,) in found]
 
-        self._bell.ring("news", self._file.run(work))
+        self._bell.ring("news", self.file.run(work))
 
     def close(self) -> None:
         """Free whatever this holder has, and close the file."""
         with suppress(Exception):
             self.end()
-        self._file.close()
+        self.file.close()
 
     def _me(self) -> str:
         if self._pid != os.getpid():

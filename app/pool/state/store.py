@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from app.pool.state.leases import LeaseBook
@@ -23,6 +23,13 @@ class StateStore(Protocol):
     @property
     def leases(self) -> LeaseBook | None:
         """The leases of all processes on this store; None for the store of one process."""
+        ...
+
+    def counters(self) -> Any:
+        """Return a storage of the `limits` library (sliding windows), shared as the store is.
+
+        It may raise what its ``base_exceptions`` names.
+        """
         ...
 
     def now(self) -> float:
