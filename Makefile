@@ -2,7 +2,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: help run test lint format bench clean
+.PHONY: help run test longtest lint format bench clean
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -11,6 +11,9 @@ run: $(VENV)/.installed ## Serve on 127.0.0.1:8080 (settings: environment or .en
 
 test: $(VENV)/.installed-test ## Run the whole test suite
 	@$(BIN)/pytest
+
+longtest: $(VENV)/.installed-test ## Run it with the tests that take minutes, too
+	@LONG_TESTS=1 $(BIN)/pytest
 
 lint: $(VENV)/.installed-lint ## Check style and types
 	@$(BIN)/ruff check .

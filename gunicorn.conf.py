@@ -12,9 +12,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 from app.config import SettingsError, load_settings
 from app.pool.sources import AccountsError, load_accounts
 
+
+def _checked_settings():
+    settings = load_settings(os.environ)
+    load_accounts(settings)
+    return settings
+
+
 try:
-    _settings = load_settings(os.environ)
-    load_accounts(_settings)
+    _settings = _checked_settings()
 except (SettingsError, AccountsError) as error:
     sys.exit(f"claude-gemini-gateway can't start: {error}")
 
@@ -33,8 +39,9 @@ worker_connections = 10_000
 
 # A stream may last for many minutes: only a worker whose event loop hangs is killed.
 timeout = 120
-# Longer than the drain, so that streams end with an error event and not with a cut.
-graceful_timeout = int(_settings.drain_timeout) + 5
+# Longer than the drain and the linger of idle connections (app/ops/worker.py) after it, so that
+# streams end with an error event and not with a cut.
+graceful_timeout = int(_settings.drain_timeout) + 10
 # Longer than common clients keep idle connections (5 s), so that they never meet a closing one.
 keepalive = 15
 
@@ -55,6 +62,24 @@ def on_exit(server):
     """Remove the files of the metrics."""
     if os.environ.get("GATEWAY_METRICS_OWNER") == str(os.getpid()):
         shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
+
+
+def on_starting(server):
+    """Let SIGHUP with wrong settings change nothing; gunicorn's own way is to end the service."""
+    reload = server.reload
+
+    def checked_reload():
+        try:
+            _checked_settings()
+        except (SettingsError, AccountsError) as error:
+            # One line for people, without a traceback.
+            server.log.error(  # noqa: TRY400
+                "reload refused, the old settings stay in force: %s", error
+            )
+        else:
+            reload()
+
+    server.reload = checked_reload
 
 
 def post_worker_init(worker):

@@ -7,13 +7,23 @@ import contextlib
 import json
 import secrets
 import socket
+from functools import partial
 from typing import Any
 
 import gevent
+from gevent.server import StreamServer
 from gunicorn.http import errors as http
 from gunicorn.workers.ggevent import GeventWorker
 
 from app.api.errors import envelope
+
+LINGER = 5.0
+"""Seconds that a connection without a request stays open when the worker stops.
+
+A request may be on its way over it, and closing would lose that request: a proxy must not send a
+POST twice. Proxies and SDKs give idle connections up sooner than this (`deploy/nginx.conf` after
+4 s), so that in the end it is they who close. Never longer than ``DRAIN_TIMEOUT``.
+"""
 
 _STATUSES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], int, str], ...] = (
     (http.LimitRequestLine, 414, "URI Too Long"),
@@ -24,16 +34,45 @@ _STATUSES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], int, str],
 )
 
 
+class _Listener:
+    """A listening socket's name: connections ask for it even when the socket is closed already."""
+
+    def __init__(self, listener: Any) -> None:
+        self._name = listener.getsockname()
+
+    def getsockname(self) -> Any:
+        """Return what the socket's own method would."""
+        return self._name
+
+
+class _Server(StreamServer):  # type: ignore[misc]
+    """Serves who has already connected before it stops to listen; they would be cut off."""
+
+    def close(self) -> None:
+        """Stop to listen."""
+        while not self.closed and (accepted := self.do_read()):
+            self.do_handle(*accepted)
+        super().close()
+
+
 class GatewayWorker(GeventWorker):  # type: ignore[misc]
     """Answers what is not HTTP in the error envelope, and drains on SIGTERM.
 
-    After SIGTERM idle connections are closed at once, streams go on for ``DRAIN_TIMEOUT`` and
-    then end with an ``error`` event; the process exits when the last one has.
+    After SIGTERM idle connections may bring one more request within `LINGER` seconds (its answer
+    says ``connection: close``), streams go on for ``DRAIN_TIMEOUT`` and then end with an ``error``
+    event; the process exits when the last connection has ended.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._idle: set[socket.socket] = set()
+
+    def server_class(self, listener: Any, *, spawn: Any, **_: Any) -> _Server:
+        """Return the server of one listening socket, as `GeventWorker.run` asks for it."""
+        server = _Server(listener, handle=partial(self.handle, _Listener(listener)), spawn=spawn)
+        if self.cfg.workers > 1:
+            server.max_accept = 1
+        return server
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection."""
@@ -47,10 +86,13 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
         """Serve one request of a connection; the last one if the worker is stopping."""
         self._idle.discard(sock)
         served = super().handle_request(listener_name, req, sock, addr)
-        if not self.alive:
-            raise StopIteration
+        # Also when the worker began to stop meanwhile: the answer has not said it is the last.
         self._idle.add(sock)
         return served
+
+    def timeout_ctx(self) -> gevent.Timeout:
+        """Return the limit for the next request of a connection."""
+        return super().timeout_ctx() if self.alive else gevent.Timeout(self._linger, False)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Begin to drain (SIGTERM)."""
@@ -81,9 +123,14 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
         with contextlib.suppress(OSError):
             client.sendall(head.encode() + body)
 
+    @property
+    def _linger(self) -> float:
+        return min(LINGER, float(self.wsgi.extensions["gateway"].settings.drain_timeout))
+
     def _drain(self) -> None:
+        self.wsgi.extensions["gateway"].drain()
+        gevent.sleep(self._linger)
         for connection in list(self._idle):
             with contextlib.suppress(OSError):
                 # gevent's own shutdown raises in the greenlet that waits; this reads as an end.
                 _socket.socket.shutdown(getattr(connection, "_sock", connection), socket.SHUT_RD)
-        self.wsgi.extensions["gateway"].drain()
