@@ -59,6 +59,7 @@ class Settings:
     model_aliases: tuple[tuple[str, str], ...] = ()
     state_url: str = "sqlite:///var/state.db"
     lease_ttl: float = 15.0
+    body_timeout: float = 30.0
     client_requests_per_minute: int = 0
     client_input_tokens_per_minute: int = 0
     client_output_tokens_per_minute: int = 0
@@ -266,6 +267,12 @@ VARIABLES = (
         "600",
         _seconds(0.05),
         "Seconds of silence from Gemini that count as a failure.",
+    ),
+    Variable(
+        "BODY_TIMEOUT",
+        "30",
+        _seconds(1, 3600),
+        "Seconds for a request body to arrive, and one more for every 16 KiB of it.",
     ),
     Variable(
         "STREAM_RESUME", "false", _boolean, "Resume on another account after a mid-stream failure."

@@ -13,6 +13,7 @@ from flask import Flask, Response, g
 
 from app.api import errors
 from app.api.auth import ClientKeys
+from app.api.deadline import BodyDeadline
 from app.api.hangup import HangupWatch
 from app.api.health import health_blueprint
 from app.api.messages import messages_blueprint
@@ -254,6 +255,7 @@ def build(settings: Settings | None = None) -> Flask:
             keys,
             resolve=partial(resolve, aliases=aliases),
             max_request_bytes=settings.max_request_bytes,
+            deadline=BodyDeadline(settings.body_timeout),
             limits=limits,
         )
     )

@@ -8,22 +8,34 @@ import zlib
 from typing import Any, NoReturn
 
 from flask import Request
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
+from app.api.deadline import BodyDeadline
 from app.api.errors import ApiError
 
 _LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-def read_json(request: Request, limit: int) -> Any:
+def read_json(request: Request, limit: int, deadline: BodyDeadline) -> Any:
     """Return the parsed JSON body of at most ``limit`` bytes, also after decompression.
 
-    Raises `ApiError` 413 when it is larger, 400 when it is not JSON.
+    Raises `ApiError` 413 when it is larger, 408 when it takes too long to come, 400 when it is
+    cut short or not JSON.
     """
-    try:
-        raw = request.get_data(cache=False)
-    except RequestEntityTooLarge:
-        raise too_large(limit) from None
+    environ = request.environ
+    connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    length = request.content_length
+    with deadline.reading(connection, length) as reading:
+        try:
+            raw = request.get_data(cache=False)
+        except RequestEntityTooLarge:
+            raise too_large(limit) from None
+        except (OSError, ClientDisconnected):
+            raw = b""
+    if reading.over:
+        raise ApiError(408, "The request body took too long to arrive.")
+    if length is not None and len(raw) < length:
+        raise ApiError(400, "The request body is cut short.")
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding == "gzip":
         raw = _gunzip(raw, limit)

@@ -12,6 +12,7 @@ from flask import Blueprint, Response, g, jsonify, request
 
 from app.api.auth import ClientKeys
 from app.api.body import read_json
+from app.api.deadline import BodyDeadline
 from app.api.record import RequestRecord
 from app.api.reply import Replier
 from app.relay.counting import CountGate
@@ -40,6 +41,7 @@ def messages_blueprint(
     *,
     resolve: Callable[[str], str],
     max_request_bytes: int,
+    deadline: BodyDeadline,
     limits: ClientLimits | None,
 ) -> Blueprint:
     """Return the blueprint of the Messages API.
@@ -53,7 +55,7 @@ def messages_blueprint(
     @blueprint.post("/v1/messages")
     def create_message() -> Response:
         g.client = keys.check(request)
-        body = load_messages(read_json(request, max_request_bytes))
+        body = load_messages(read_json(request, max_request_bytes, deadline))
         conversation = Conversation(body, resolve(body["model"]))
         if limits:
             g.allowance = limits.admit(g.client, g.request_id, conversation.estimate)
@@ -66,7 +68,7 @@ def messages_blueprint(
     @blueprint.post("/v1/messages/count_tokens")
     def count_tokens() -> Response:
         g.client = keys.check(request)
-        body = load_count(read_json(request, max_request_bytes))
+        body = load_count(read_json(request, max_request_bytes, deadline))
         conversation = Conversation(body, resolve(body["model"]))
         key = _digest(conversation.model, body)
         count = gate.known(key)

@@ -34,7 +34,7 @@ class TokenShelf:
     """
 
     def __init__(self, store: StateStore, leasing: Leasing) -> None:
-        self._store = store
+        self._store = store.unhurried()
         self._leasing = leasing
 
     def get(self, secret: bytes, stale: str, fetch: Callable[[], Fresh]) -> Fresh:
@@ -82,7 +82,7 @@ class TokenShelf:
         mine = False
         try:
             while not found and time.monotonic() < deadline:
-                mine = not isinstance(self._leasing.take(plan, turn, None), Full)
+                mine = not isinstance(self._leasing.take(plan, turn, None, hurry=False), Full)
                 if mine:
                     break
                 time.sleep(pause)

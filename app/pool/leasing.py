@@ -39,14 +39,16 @@ class Leasing:
         """Whether this process goes by its own view for now."""
         return self._breaker.failing
 
-    def take(self, plan: Plan, token: str, since: float | None) -> str | Full:
+    def take(
+        self, plan: Plan, token: str, since: float | None, *, hurry: bool = True
+    ) -> str | Full:
         """Take a seat; see `app.pool.state.leases.LeaseBook.take`."""
         book = self._book
         if book is None:
             # The order of those who wait here is the waiting room's business.
             return self._own.take(plan, token, None)
         try:
-            outcome = self._breaker.call(lambda: book.take(plan, token, since))
+            outcome = self._breaker.call(lambda: book.take(plan, token, since, hurry=hurry))
         except StateError:
             # Whatever the book wrote before it failed, `renew` puts right.
             self._unsure = True

@@ -12,6 +12,7 @@ from flask import Flask, g, jsonify, request
 from app.api import errors
 from app.api.auth import ClientKeys
 from app.api.body import read_json
+from app.api.deadline import BodyDeadline
 from app.api.errors import ApiError
 from app.api.hangup import HangupWatch
 from app.api.models import models_blueprint
@@ -33,7 +34,7 @@ def app():
 
     @app.post("/body")
     def body():
-        return jsonify(read_json(request, LIMIT))
+        return jsonify(read_json(request, LIMIT, BodyDeadline(60)))
 
     @app.get("/key")
     def key():

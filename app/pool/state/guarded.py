@@ -41,6 +41,10 @@ class GuardedStore:
         """The leases of all processes on this store; not guarded."""
         return self._store.leases
 
+    def unhurried(self) -> GuardedStore:
+        """Return the same store for callers who can wait for it."""
+        return GuardedStore(self._store.unhurried(), self._clock)
+
     def counters(self) -> Any:
         """Return the store's counters; not guarded."""
         return self._store.counters()

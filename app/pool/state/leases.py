@@ -36,13 +36,15 @@ class LeaseBook(Protocol):
         """Return the store's time; never waits."""
         ...
 
-    def take(self, plan: Plan, token: str, since: float | None) -> str | Full:
+    def take(
+        self, plan: Plan, token: str, since: float | None, *, hurry: bool = True
+    ) -> str | Full:
         """Take a seat of ``plan`` under ``token``; returns its account.
 
         With ``since``, the instant its wait began, a request that finds no seat waits in the
         book from then on, under ``token`` and for every account of the plan: seats that come
         free are kept for those who came before. It ends with a seat, or with `leave`. A token
-        that has a seat gets the same one again.
+        that has a seat gets the same one again. Without ``hurry`` the caller has a second.
         """
         ...
 

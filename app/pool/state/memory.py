@@ -38,6 +38,10 @@ class MemoryStore:
     leases = None
     """Its one process keeps its own."""
 
+    def unhurried(self) -> MemoryStore:
+        """Return itself."""
+        return self
+
     def counters(self) -> Any:
         """Return counters in memory."""
         from limits.storage import MemoryStorage  # noqa: PLC0415 - only who limits pays for it

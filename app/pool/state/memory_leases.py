@@ -63,7 +63,9 @@ class MemoryLeases:
         """Return the store's time."""
         return self._clock()
 
-    def take(self, plan: Plan, token: str, since: float | None) -> str | Full:
+    def take(
+        self, plan: Plan, token: str, since: float | None, *, hurry: bool = True
+    ) -> str | Full:
         """Take a seat; see `LeaseBook.take`."""
         table = self._table
         with table.lock:

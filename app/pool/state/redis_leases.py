@@ -41,7 +41,9 @@ class RedisLeases:
         """Return the server's epoch seconds."""
         return self._link.now()
 
-    def take(self, plan: Plan, token: str, since: float | None) -> str | Full:
+    def take(
+        self, plan: Plan, token: str, since: float | None, *, hurry: bool = True
+    ) -> str | Full:
         """Take a seat; see `app.pool.state.leases.LeaseBook.take`."""
         groups = [
             [
@@ -51,7 +53,7 @@ class RedisLeases:
             for group in plan.groups
         ]
         answer = self._run(
-            TO_TAKE,
+            TO_TAKE if hurry else TO_SYNC,
             "take",
             token,
             "" if since is None else repr(since),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from typing import Any
 
 from app.pool.state.leases import LEASE_TTL
@@ -24,7 +25,14 @@ class RedisStore:
 
     def __init__(self, url: str, *, lease_ttl: float = LEASE_TTL) -> None:
         self._link = RedisLink(url)
+        self._to_read, self._to_write = TO_READ, TO_WRITE
         self.leases = RedisLeases(self._link, ttl=lease_ttl)
+
+    def unhurried(self) -> RedisStore:
+        """Return the same store with more patience; it shares the connections."""
+        other = copy(self)
+        other._to_read = other._to_write = TO_SYNC
+        return other
 
     def counters(self) -> Any:
         """Return counters on the server."""
@@ -40,7 +48,7 @@ class RedisStore:
         if not wanted:
             return {}
         names = [ENTRIES + key for key in wanted]
-        values = self._link.run(TO_READ, lambda client: client.mget(names))
+        values = self._link.run(self._to_read, lambda client: client.mget(names))
         return {key: value for key, value in zip(wanted, values, strict=True) if value is not None}
 
     def put_many(self, values: Mapping[str, str], ttl: float) -> None:
@@ -58,7 +66,7 @@ class RedisStore:
                         pipeline.zadd(INDEX + part, {key: ends})
                 pipeline.execute()
 
-        self._link.run(TO_WRITE, write)
+        self._link.run(self._to_write, write)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove ``keys``; those that are not there are no error."""
@@ -75,7 +83,7 @@ class RedisStore:
                         pipeline.zrem(INDEX + part, key)
                 pipeline.execute()
 
-        self._link.run(TO_WRITE, remove)
+        self._link.run(self._to_write, remove)
 
     def scan(self, prefix: str) -> dict[str, str]:
         """Return every entry whose key begins with ``prefix``, which contains a ``/``."""
@@ -96,7 +104,7 @@ class RedisStore:
 
     def announce(self) -> None:
         """Tell the other processes that there is news."""
-        self._link.run(TO_WRITE, lambda client: client.publish(PREFIX + NEWS, ""))
+        self._link.run(self._to_write, lambda client: client.publish(PREFIX + NEWS, ""))
 
     def on_news(self, tell: Callable[[], None]) -> None:
         """Have ``tell`` called when a process announced."""

@@ -56,6 +56,10 @@ class SqliteStore:
             path.with_name(path.name + "-leases"), self._bell, ttl=lease_ttl, clock=self._clock
         )
 
+    def unhurried(self) -> SqliteStore:
+        """Return itself."""
+        return self
+
     def counters(self) -> Any:
         """Return counters in the file of the leases, which is never flushed to the disk."""
         from app.pool.state.sqlite_limits import SqliteLimits  # noqa: PLC0415 - see MemoryStore

@@ -79,7 +79,9 @@ class SqliteLeases:
         """Return the machine's epoch seconds."""
         return self._clock()
 
-    def take(self, plan: Plan, token: str, since: float | None) -> str | Full:
+    def take(
+        self, plan: Plan, token: str, since: float | None, *, hurry: bool = True
+    ) -> str | Full:
         """Take a seat; see `app.pool.state.leases.LeaseBook.take`."""
         seats = plan.seats()
         accounts = [seat.account for seat in seats]

@@ -25,6 +25,10 @@ class StateStore(Protocol):
         """The leases of all processes on this store; None for the store of one process."""
         ...
 
+    def unhurried(self) -> StateStore:
+        """Return the same store for callers who can wait for it, a second at most."""
+        ...
+
     def counters(self) -> Any:
         """Return a storage of the `limits` library (sliding windows), shared as the store is.
 

@@ -1,0 +1,82 @@
+"""Clients that send slowly: cut off in time, and nobody else's business."""
+
+import json
+import socket
+import threading
+
+import requests
+
+BODY = json.dumps(
+    {
+        "model": "claude-sonnet-4-5",
+        "max_tokens": 50,
+        "messages": [{"role": "user", "content": "hello " * 2000}],
+    }
+).encode()
+
+
+def begin(gateway, headers):
+    connection = socket.create_connection(("127.0.0.1", gateway.port), timeout=30)
+    connection.sendall(
+        b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        + headers
+        + b"\r\n\r\n"
+    )
+    return connection
+
+
+def answer_of(connection):
+    text = b""
+    while piece := connection.recv(65536):
+        text += piece
+    head, _, body = text.partition(b"\r\n\r\n")
+    return head.split(b"\r\n")[0], json.loads(body) if body else None
+
+
+def test_a_body_that_trickles_is_cut_off(gateway):
+    running = gateway(BODY_TIMEOUT="1")
+    slow = begin(running, b"content-length: %d" % len(BODY))
+    chunked = begin(running, b"transfer-encoding: chunked")
+    stop = threading.Event()
+
+    def trickle(connection, piece):
+        try:
+            while not stop.wait(0.1):
+                connection.sendall(piece)
+        except OSError:
+            pass
+
+    threads = [
+        threading.Thread(target=trickle, args=(slow, b"{")),
+        threading.Thread(target=trickle, args=(chunked, b"1\r\n{\r\n")),
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        assert requests.post(f"{running.url}/v1/messages", data=BODY, timeout=20).ok
+        for connection in (slow, chunked):
+            status, body = answer_of(connection)
+            assert status == b"HTTP/1.1 408 REQUEST TIMEOUT"
+            assert body["error"] == {
+                "type": "timeout_error",
+                "message": "The request body took too long to arrive.",
+            }
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        slow.close()
+        chunked.close()
+    assert "Traceback" not in running.output
+
+
+def test_a_body_that_is_cut_short_is_refused(gateway):
+    running = gateway()
+    connection = begin(running, b"content-length: %d" % len(BODY))
+    connection.sendall(BODY[:1000])
+    connection.shutdown(socket.SHUT_WR)
+    status, body = answer_of(connection)
+    assert status == b"HTTP/1.1 400 BAD REQUEST"
+    assert body["error"]["message"] == "The request body is cut short."
+    connection.close()
+    assert "Traceback" not in running.output
