@@ -1,6 +1,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# More than cores: many tests wait for processes, sockets and clocks.
+TEST_PROCESSES ?= 3
 
 .PHONY: help run test longtest lint format bench clean
 help: ## Show what can be made
@@ -10,7 +12,7 @@ run: $(VENV)/.installed ## Serve on 127.0.0.1:8080 (settings: environment or .en
 	@$(BIN)/gunicorn -c gunicorn.conf.py wsgi:app
 
 test: $(VENV)/.installed-test ## Run the whole test suite
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 
 longtest: $(VENV)/.installed-test ## Run it with the tests that take minutes, too
 	@LONG_TESTS=1 $(BIN)/pytest
