@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ class Settings:
     model_aliases: tuple[tuple[str, str], ...] = ()
     state_url: str = "sqlite:///var/state.db"
     lease_ttl: float = 15.0
+    retry_budget: float = 0.5
     body_timeout: float = 30.0
     client_requests_per_minute: int = 0
     client_input_tokens_per_minute: int = 0
@@ -114,6 +116,19 @@ def _seconds(low: float, high: float = 86_400.0) -> Callable[[str], float]:
             raise SettingsError(f"must be seconds, {low:g} to {high:g}, e.g. 2.5") from None
         if not low <= number <= high:  # also refuses nan
             raise SettingsError(f"must be seconds, {low:g} to {high:g}, e.g. 2.5")
+        return number
+
+    return parse
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not low <= number <= high:
+            raise SettingsError(f"must be a number, {low:g} to {high:g}, e.g. 0.5")
         return number
 
     return parse
@@ -242,6 +257,12 @@ VARIABLES = (
         "ADMIN_API_KEY", "", _text, "Opens /admin/ and /metrics; empty closes them off loopback."
     ),
     Variable("REQUEST_RETRY", "3", _whole(0, 100), "Retries per request; 0 is none."),
+    Variable(
+        "RETRY_BUDGET",
+        "0.5",
+        _number(0, 100),
+        "Retries that a worker makes per request on average, beyond a reserve of a hundred.",
+    ),
     Variable(
         "QUOTA_SWITCH_PROJECT",
         "true",

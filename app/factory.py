@@ -84,6 +84,7 @@ class Gateway:
                 pool_wait_timeout=settings.pool_wait_timeout,
                 keepalive_interval=settings.keepalive_interval,
                 stream_resume=settings.stream_resume,
+                retry_budget=settings.retry_budget,
             ),
         )
         self.registry = ModelRegistry(self.pool, self._list_models, _known_models())

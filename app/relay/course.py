@@ -18,12 +18,16 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from dataclasses import dataclass, field
 
 from app.backend.errors import Fault, UpstreamError
 from app.pool.pool import Lease
+from app.relay.budget import RetryBudget
 from app.relay.errors import Failure, RelayError
+
+log = logging.getLogger("gateway.relay")
 
 FAILURES = {
     Fault.QUOTA: Failure.QUOTA,
@@ -59,6 +63,7 @@ class Course:
 
     retries_left: int
     switch_on_quota: bool
+    budget: RetryBudget
     tried: set[tuple[str, str]] = field(default_factory=set)
     """(account, project) pairs that are out for this request."""
     avoid: set[str] = field(default_factory=set)
@@ -119,6 +124,9 @@ class Course:
 
     def _consume(self, error: UpstreamError) -> None:
         if self.retries_left <= 0:
+            raise self.ended(error)
+        if not self.budget.spend():
+            log.warning("no retry: this worker has used up its share of retries (RETRY_BUDGET)")
             raise self.ended(error)
         self.retries_left -= 1
         self.failures += 1

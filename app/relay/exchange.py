@@ -11,6 +11,7 @@ from app.backend.errors import Fault, UpstreamError
 from app.backend.upstream import Upstream
 from app.pool.pool import AllBusy, AllCooling, AllTried, ClientPool, Lease, PoolError
 from app.relay.attempt import Attempt, What
+from app.relay.budget import RetryBudget
 from app.relay.course import Course, Next
 from app.relay.errors import ClientGone, Failure, RelayError
 from app.relay.keepalive import KeepAliveTimer, Silence
@@ -51,6 +52,7 @@ class Exchange:
         request_retry: int,
         quota_switch_project: bool,
         pool_wait_timeout: float,
+        budget: RetryBudget,
     ) -> None:
         self.trace = Trace()
         self.job = job
@@ -61,7 +63,7 @@ class Exchange:
         self._pool_wait = pool_wait_timeout
         self._mailbox = Mailbox()
         self._silence = Silence(self._tick)
-        self._course = Course(request_retry, quota_switch_project)
+        self._course = Course(request_retry, quota_switch_project, budget)
         self._attempt: Attempt | None = None
         self._sent = False
         self._last_error: UpstreamError | None = None

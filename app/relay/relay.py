@@ -10,6 +10,7 @@ from typing import Any
 from app.backend.upstream import Upstream
 from app.pool.pool import ClientPool
 from app.pool.state import StateStore
+from app.relay.budget import RetryBudget
 from app.relay.exchange import Exchange
 from app.relay.jobs import AnswerJob, CountJob, Translation
 from app.relay.keepalive import KeepAliveTimer
@@ -27,6 +28,8 @@ class RelaySettings:
     pool_wait_timeout: float
     keepalive_interval: float
     stream_resume: bool = False
+    retry_budget: float = 0.5
+    """Retries per request, over all requests of the process."""
 
 
 class Relay:
@@ -39,6 +42,7 @@ class Relay:
         self._upstream = upstream
         self._store = store
         self._settings = settings
+        self._budget = RetryBudget(settings.retry_budget)
         self._timer = KeepAliveTimer(settings.keepalive_interval)
         self._lock = threading.Lock()
         self._live: set[Exchange] = set()
@@ -69,7 +73,9 @@ class Relay:
             request_retry=self._settings.request_retry,
             quota_switch_project=self._settings.quota_switch_project,
             pool_wait_timeout=self._settings.pool_wait_timeout,
+            budget=self._budget,
         )
+        self._budget.earn()
         with self._lock:
             self._live.add(exchange)
         return exchange
