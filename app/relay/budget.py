@@ -1,6 +1,7 @@
 """Retries of the whole process, kept to a share of its requests.
 
-A failing upstream must not be met with several times the usual load. The idea is that of Finagle's and gRPC's retry budgets: every request earns a part of a retry.
+A failing upstream must not be met with several times the usual load. The idea is that of
+Finagle's and gRPC's retry budgets: every request earns a part of a retry.
 """
 
 from __future__ import annotations
