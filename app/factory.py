@@ -18,7 +18,7 @@ from app.api.hangup import HangupWatch
 from app.api.health import health_blueprint
 from app.api.messages import messages_blueprint
 from app.api.models import models_blueprint
-from app.api.record import Recorder
+from app.api.record import Listener, Recorder
 from app.api.reply import Replier
 from app.backend.token_shelf import TokenShelf
 from app.backend.upstream import Upstream, UpstreamSettings
@@ -26,6 +26,7 @@ from app.config import Settings, SettingsError, load_settings
 from app.ops import logs
 from app.ops.access import AdminAccess
 from app.ops.accounts_cli import accounts_commands
+from app.ops.admin import Dashboard
 from app.ops.metrics import Metrics, PoolCollector, metrics_blueprint
 from app.ops.request_log import RequestLog
 from app.pool.account import Account
@@ -222,8 +223,10 @@ def build(settings: Settings | None = None) -> Flask:
     keys = ClientKeys(settings.client_api_keys)
     metrics = Metrics(lambda: {model.id for model in gateway.registry.models()})
     limits = _client_limits(settings, gateway.store)
-    recorder = Recorder([RequestLog(), metrics, *([limits] if limits else [])])
     access = AdminAccess(settings.admin_api_key, on_loopback=settings.on_loopback)
+    dashboard = Dashboard(gateway.store, gateway.pool, gateway.upstream, access, gateway.readiness)
+    listeners: list[Listener] = [RequestLog(), metrics, dashboard.history]
+    recorder = Recorder([*listeners, *([limits] if limits else [])])
     replier = Replier(HangupWatch(), gateway.relay.done, recorder)
     aliases = settings.model_aliases
 
@@ -276,5 +279,6 @@ def build(settings: Settings | None = None) -> Flask:
             everybody=settings.metrics_open,
         )
     )
+    app.register_blueprint(dashboard.blueprint())
     app.cli.add_command(accounts_commands(gateway.pool, gateway.upstream, gateway.look_in))
     return app

@@ -13,23 +13,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 from flask.cli import AppGroup, with_appcontext
 
-from app.backend.errors import UpstreamError
-from app.backend.upstream import Call, Upstream
+from app.backend.upstream import Upstream
+from app.ops.account_fields import account_fields
+from app.ops.checking import check_account
 from app.ops.login import LoginError, log_in
 from app.pool.account import Account
 from app.pool.pool import ClientPool
 from app.pool.snapshot import AccountView
-from app.relay.jobs import target_of
-from app.translate.conversation import Conversation
-from app.translate.validation import load_count
-
-CHECK_MODEL = "gemini-3.8-flash"
-"""Asked for a token count where an account has no list of models to ask for."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ def accounts_commands(pool: ClientPool, upstream: Upstream, fill: Callable[[], N
         """Show every account: state, what cools down and until when, what is left."""
         views = pool.snapshot()
         if as_json:
-            click.echo(json.dumps([_as_dict(view) for view in views], indent=2))
+            click.echo(json.dumps([account_fields(view) for view in views], indent=2))
         elif not views:
             click.echo("No account is configured: the gateway serves from its simulator.")
         else:
@@ -72,7 +66,7 @@ def accounts_commands(pool: ClientPool, upstream: Upstream, fill: Callable[[], N
             accounts, label="checking", file=sys.stderr, hidden=len(accounts) < 2
         ) as progress:
             for account in progress:
-                fault, note = _checked(upstream, account)
+                fault, note = check_account(upstream, account)
                 found.append(_Checked(account.name, not fault, fault or note))
         if as_json:
             click.echo(json.dumps([asdict(each) for each in found], indent=2))
@@ -138,23 +132,6 @@ def _find(pool: ClientPool, name: str) -> Account:
     raise click.UsageError(f"there is no account {name!r}; known: {known}")
 
 
-def _checked(upstream: Upstream, account: Account) -> tuple[str, str]:
-    """Return what is wrong with ``account`` ("" if nothing), and a note on what it has."""
-    try:
-        models = upstream.list_models(account)
-        if models:
-            return "", f"{len(models)} models"
-        body = {"model": CHECK_MODEL, "messages": [{"role": "user", "content": "hi"}]}
-        asked = Conversation(load_count(body), CHECK_MODEL)
-        project = account.quota_projects[0]
-        target = target_of(account, CHECK_MODEL)
-        counted = asked.render_count(target, {})
-        upstream.count_tokens(account, project, CHECK_MODEL, counted, Call())
-    except UpstreamError as error:
-        return error.message, ""
-    return "", "answers"
-
-
 def _described(view: AccountView) -> str:
     parts = list(view.reasons)
     if view.cooldowns:
@@ -164,26 +141,6 @@ def _described(view: AccountView) -> str:
         left = "?" if forecast.remaining is None else forecast.remaining
         parts.append(f"{forecast.model}: {left} of {forecast.limit} left per {forecast.window}")
     return "; ".join(parts)
-
-
-def _as_dict(view: AccountView) -> dict[str, Any]:
-    return {
-        "name": view.name,
-        "kind": view.kind,
-        "state": view.state,
-        "reasons": list(view.reasons),
-        "projects": list(view.projects),
-        "models": list(view.models),
-        "cooldowns": [
-            {
-                "project": cooldown.project,
-                "model": cooldown.model,
-                "until": cooldown.until,
-                "reason": cooldown.reason,
-            }
-            for cooldown in view.cooldowns
-        ],
-    }
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
