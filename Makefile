@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # More than cores: many tests wait for processes, sockets and clocks.
 TEST_PROCESSES ?= 3
 
-.PHONY: help run test longtest lint format bench clean
+.PHONY: help run test longtest chaos lint format bench clean
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -16,6 +16,9 @@ test: $(VENV)/.installed-test ## Run the whole test suite
 
 longtest: $(VENV)/.installed-test ## Run it with the tests that take minutes, too
 	@LONG_TESTS=1 $(BIN)/pytest
+
+chaos: $(VENV)/.installed-test ## Play every fault at every place, and print what clients see
+	@$(BIN)/python -m tests.chaos
 
 lint: $(VENV)/.installed-lint ## Check style and types
 	@$(BIN)/ruff check .
