@@ -4,9 +4,9 @@ BIN := $(VENV)/bin
 # More than cores: many tests wait for processes, sockets and clocks.
 TEST_PROCESSES ?= 3
 
-.PHONY: help run test longtest chaos lint format bench clean
+.PHONY: help run test longtest chaos lint format bench bench-peers clean
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed ## Serve on 127.0.0.1:8080 (settings: environment or .env)
 	@$(BIN)/gunicorn -c gunicorn.conf.py wsgi:app
@@ -29,8 +29,11 @@ format: $(VENV)/.installed-lint ## Put the code into its format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-test ## Measure CPU time per request and per streamed event
-	@$(BIN)/python -m tests.bench
+bench: $(VENV)/.installed-test ## Measure what the gateway costs, beside others (BENCH="--only burst --rounds 1")
+	@$(BIN)/python -m bench $(BENCH)
+
+bench-peers: ## Install the others that bench compares with
+	@bench/install-peers
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import requests
 import urllib3
 from urllib3.exceptions import NameResolutionError, NewConnectionError
@@ -160,9 +161,12 @@ class Link:
 
 
 def _encode(body: Mapping[str, Any]) -> bytes:
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    # A lone surrogate (half an emoji, cut by a client) has no UTF-8 form; Google refuses it, too.
-    return text.encode("utf-8", "replace")
+    try:
+        return msgspec.json.encode(body)
+    except UnicodeEncodeError:
+        # A lone surrogate (half an emoji, cut by a client) has no UTF-8 form; Google refuses it.
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        return text.encode("utf-8", "replace")
 
 
 def _read(response: requests.Response, limit: int) -> bytes:

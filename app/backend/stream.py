@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import msgspec
 import requests
 from urllib3 import HTTPResponse
 
@@ -21,7 +22,7 @@ LONGEST_EVENT = 64 << 20
 """Bytes of one event; an inline picture has some 10 MB."""
 READ_SIZE = 16_384
 
-_decode = json.JSONDecoder().decode
+_decode = msgspec.json.Decoder().decode
 # Strings are matched whole, so that braces inside them don't count.
 _TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}]')
 _BETWEEN_OBJECTS = b" \t\r\n[],"
@@ -89,7 +90,7 @@ def parse_chunks(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
             text = line[5:]
             if not data:
                 try:
-                    value = _decode(str(text, "utf-8"))
+                    value = _decode(text)
                 except (ValueError, RecursionError):
                     if text.strip() not in (b"", b"[DONE]"):
                         data.add(text)
@@ -135,7 +136,8 @@ class _Collected:
             return
         text, self._text = self._text, bytearray()
         try:
-            value = _decode(str(text, "utf-8"))
+            # Slower, but it also reads half a surrogate pair, which Gemini's JSON can hold.
+            value = json.loads(text)
         except (ValueError, RecursionError):
             raise garbage("sent an event that is not JSON") from None
         yield from _objects(value)

@@ -163,8 +163,7 @@ class Conversation:
                 else:
                     for key in ("text", "input", "content", "name"):
                         characters += sum(map(len, _strings(block.get(key), deep=key == "input")))
-        for declaration in self._tools.declarations:
-            characters += len(json.dumps(declaration, ensure_ascii=False))
+        characters += self._tools.size
         return characters // 3 + media + 3 * len(self._body["messages"]) + 1
 
     @property

@@ -20,6 +20,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from app.translate.target import Target
@@ -146,6 +147,7 @@ def pack_tool_id(
     return prefix + nonce + _b64(payload), kept
 
 
+@lru_cache(maxsize=2048)  # an id is asked for several times a turn, and again every turn
 def unpack_tool_id(tool_id: str) -> ToolRef | None:
     """Return what `pack_tool_id` wrote, None for an id that is not ours."""
     for prefix in (TOOL_PREFIX, SERVER_TOOL_PREFIX):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from json.encoder import encode_basestring
 from typing import Any
 
-_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+import msgspec
+
+_dumps = msgspec.json.Encoder().encode
 _TEXT_DELTA = (
-    "event: content_block_delta\n"
-    'data: {"type":"content_block_delta","index":%d,"delta":{"type":"text_delta","text":%s}}\n\n'
+    b"event: content_block_delta\n"
+    b'data: {"type":"content_block_delta","index":%d,"delta":{"type":"text_delta","text":%b}}\n\n'
 )
 
 
@@ -20,9 +21,8 @@ def encode(event: Mapping[str, Any]) -> bytes:
         if event["type"] == "content_block_delta":
             delta = event["delta"]
             if delta["type"] == "text_delta":  # by far the most frequent event
-                text = encode_basestring(delta["text"])
-                return (_TEXT_DELTA % (event["index"], text)).encode()
-        return f"event: {event['type']}\ndata: {_dumps(event)}\n\n".encode()
+                return _TEXT_DELTA % (event["index"], _dumps(delta["text"]))
+        return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), _dumps(event))
     except UnicodeEncodeError:
         # Half of a surrogate pair, which Gemini's JSON can hold, has no UTF-8: escape it.
         data = json.dumps(event, separators=(",", ":"))

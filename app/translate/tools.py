@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from app.translate.errors import InvalidRequest
 from app.translate.json_schema import clean
@@ -101,6 +105,14 @@ class Tools:
         """Gemini's name → the client's, for names that had to change."""
         return {theirs: ours for ours, theirs in self.names.items() if theirs != ours}
 
+    @property
+    def size(self) -> int:
+        """Return how many bytes of JSON the declarations are."""
+        try:
+            return len(msgspec.json.encode(self.declarations))
+        except UnicodeEncodeError:
+            return len(json.dumps(self.declarations))
+
     def write(self, body: dict[str, Any], target: Target) -> None:
         """Put ``tools`` and ``toolConfig`` into a request body; raises `InvalidRequest`."""
         tools: list[dict[str, Any]] = []
@@ -185,16 +197,39 @@ def read_tools(body: Mapping[str, Any]) -> Tools:
     return Tools(tuple(declarations), tuple(built_in), names, frozenset(server), choice)
 
 
+LARGEST_KEPT = 16_384
+"""Bytes of a schema whose translation is remembered; larger ones are rare and would add up."""
+
+
 def _declaration(name: str, description: str, schema: Any) -> dict[str, Any]:
     declaration: dict[str, Any] = {"name": name, "description": description or name}
+    try:
+        text = msgspec.json.encode(schema)
+    except UnicodeEncodeError:
+        parameters = _parameters(schema)
+    else:
+        parameters = _known(text) if len(text) <= LARGEST_KEPT else _parameters(schema)
+    if parameters is not None:
+        declaration["parametersJsonSchema"] = parameters
+    return declaration
+
+
+@lru_cache(maxsize=512)
+def _known(text: bytes) -> dict[str, Any] | None:
+    # Agents send the same tools with every request.
+    return _parameters(msgspec.json.decode(text))
+
+
+def _parameters(schema: Any) -> dict[str, Any] | None:
+    """Return ``schema`` for Gemini, None if it allows no parameters. Not to be changed."""
     cleaned = clean(schema) if isinstance(schema, Mapping) else {}
     cleaned.setdefault("type", "object")
     if cleaned.get("properties") or (
         len(cleaned) > 1
         and set(cleaned) - {"type", "properties", "additionalProperties", "description", "title"}
     ):
-        declaration["parametersJsonSchema"] = cleaned
-    return declaration
+        return cleaned
+    return None
 
 
 def _tool_changes(

@@ -129,13 +129,6 @@ class _ToolChoice(_Base):
     disable_parallel_tool_use = _Flag(allow_none=True)
 
 
-class _Tool(_Base):
-    name = _Text(allow_none=True)
-    type = _Text(allow_none=True)
-    description = _Text(allow_none=True)
-    input_schema = _Object(allow_none=True)
-
-
 class _Count(_Base):
     model = _Text(required=True, validate=validate.Length(1, error="Field required"))
     messages = _Objects(required=True)
@@ -166,7 +159,7 @@ class _Messages(_Count):
 
 
 _messages, _count = _Messages(), _Count()
-_thinking, _tool_choice, _tool = _Thinking(), _ToolChoice(), _Tool()
+_thinking, _tool_choice = _Thinking(), _ToolChoice()
 
 _REFUSED = {
     "mcp_servers": "MCP servers are not supported by this gateway",
@@ -214,7 +207,7 @@ def _loaded(schema: Schema, body: object) -> dict[str, Any]:
     if request.get("tool_choice"):
         _load(_tool_choice, request["tool_choice"], "tool_choice.")
     for number, tool in enumerate(request.get("tools") or ()):
-        _check_tool(tool, f"tools.{number}.")
+        _check_tool(tool, f"tools.{number}")
     _check_content(request.get("system"), "system")
     request["messages"] = _checked_messages(request["messages"])
     return request
@@ -253,23 +246,24 @@ def _check_depth(body: Any) -> None:
             item
             for value in level
             for item in (value.values() if isinstance(value, dict) else value)
-            if isinstance(item, dict | list)
+            if isinstance(item, (dict, list))
         ]
         if not level:
             return
     raise InvalidRequest(f"The request body is nested more than {DEEPEST} levels deep")
 
 
-def _check_tool(tool: dict[str, Any], prefix: str) -> None:
-    _load(_tool, tool, prefix)
+def _check_tool(tool: dict[str, Any], path: str) -> None:
+    # Not by a schema: a coding agent sends dozens of tools with every request.
+    _check_fields(tool, path, (), _TOOL)
     kind = tool.get("type") or "custom"
     if kind == "custom":
         if not tool.get("name"):
-            raise InvalidRequest(f"{prefix}name: Field required")
+            raise InvalidRequest(f"{path}.name: Field required")
         if tool.get("input_schema") is None:
-            raise InvalidRequest(f"{prefix}input_schema: Field required")
+            raise InvalidRequest(f"{path}.input_schema: Field required")
     elif kind.startswith(("mcp_toolset", "advisor_")):
-        raise InvalidRequest(f"{prefix}type: {kind!r} is not supported by this gateway")
+        raise InvalidRequest(f"{path}.type: {kind!r} is not supported by this gateway")
 
 
 def _checked_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -369,6 +363,7 @@ _OPTIONAL: Mapping[str, _Fields] = {
     "server_tool_use": (("input", dict),),
     "tool_result": (("is_error", bool),),
 }
+_TOOL: _Fields = (("name", str), ("type", str), ("description", str), ("input_schema", dict))
 _NAMES = {str: "a valid string", dict: "an object", bool: "a valid boolean"}
 
 
@@ -413,7 +408,7 @@ def _check_content(content: Any, path: str) -> None:
 def _check_tool_change(tool: dict[str, Any], path: str) -> None:
     _check_fields(tool, path, (("type", str),), (("name", str), ("definition", dict)))
     if tool["type"] == "tool_definition":
-        _check_tool(tool.get("definition") or {}, f"{path}.definition.")
+        _check_tool(tool.get("definition") or {}, f"{path}.definition")
 
 
 def _check_source(source: dict[str, Any], path: str) -> None:

@@ -8,7 +8,7 @@ from flask import Flask, Response
 app = Flask(__name__)
 session = requests.Session()
 UPSTREAM = os.environ["GEMINI_BASE_URL"]
-MODEL = os.environ["BENCH_MODEL"]
+MODEL = "gemini-3.8-flash"
 
 
 @app.post("/v1/messages")
