@@ -24,6 +24,8 @@ KEEPALIVE_SPACE = b" "
 """JSON allows white space before a value, so a client that waits for one message stays alive."""
 
 Batch = Any
+Last = Callable[[], None]
+"""To be called before each piece of a body: says if it is the last one, where that helps."""
 
 
 class Replier:
@@ -65,7 +67,7 @@ class Replier:
         self,
         exchange: Exchange,
         record: RequestRecord,
-        render: Callable[[Iterator[Batch], RequestRecord], Iterator[bytes]],
+        render: Callable[[Iterator[Batch], RequestRecord, Last], Iterator[bytes]],
         content_type: str,
     ) -> Response:
         finish = self._begin(exchange, record)
@@ -86,7 +88,7 @@ class Replier:
             finish()
             raise
         record.status = 200
-        body = render(_chain(first, batches), record)
+        body = render(_chain(first, batches), record, _last_of(exchange))
         response = Response(body, content_type=content_type)
         response.headers["cache-control"] = "no-cache"
         response.headers["x-accel-buffering"] = "no"
@@ -115,9 +117,21 @@ def _chain(first: Batch, rest: Iterator[Batch]) -> Iterator[Batch]:
         yield from rest
 
 
-def _as_sse(batches: Iterator[Batch], record: RequestRecord) -> Iterator[bytes]:
+def _last_of(exchange: Exchange) -> Last:
+    """Return what has our worker send the last piece together with the end of the body."""
+    hold_next = getattr(request.environ.get("gunicorn.socket"), "hold_next", None)
+
+    def last() -> None:
+        if hold_next and exchange.ended:
+            hold_next()
+
+    return last
+
+
+def _as_sse(batches: Iterator[Batch], record: RequestRecord, last: Last) -> Iterator[bytes]:
     try:
         for batch in batches:
+            last()
             if batch is KEEPALIVE:
                 yield KEEPALIVE_COMMENT
             elif len(batch) == 1:
@@ -134,7 +148,7 @@ def _as_sse(batches: Iterator[Batch], record: RequestRecord) -> Iterator[bytes]:
         yield encode(_broke(record).body(record.request_id))
 
 
-def _as_json(batches: Iterator[Batch], record: RequestRecord) -> Iterator[bytes]:
+def _as_json(batches: Iterator[Batch], record: RequestRecord, last: Last) -> Iterator[bytes]:
     fold = MessageFold()
     try:
         for batch in batches:
@@ -152,6 +166,7 @@ def _as_json(batches: Iterator[Batch], record: RequestRecord) -> Iterator[bytes]
     except Exception:
         log.exception("request %s failed for a reason of the gateway's own", record.request_id)
         body = _broke(record).body(record.request_id)
+    last()
     yield json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 

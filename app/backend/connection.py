@@ -128,6 +128,7 @@ class _Tracked(HTTPConnection):
 
     _call: Call | None = None
     _idle_since = 0.0
+    _pieces: list[bytes] | None = None
 
     def connect(self) -> None:
         self._idle_since = time.monotonic()
@@ -148,7 +149,26 @@ class _Tracked(HTTPConnection):
             call.stale = idle > STALE_AFTER
             if self.sock is not None:
                 call.attach(self.sock)
-        super().request(*args, **kwargs)
+        # The head and the body leave in one piece: each system call costs as much as an event.
+        self._pieces = []
+        try:
+            super().request(*args, **kwargs)
+            self._send_kept()
+        finally:
+            self._pieces = None
+
+    def send(self, data: Any) -> None:
+        if self._pieces is None or not isinstance(data, bytes):
+            self._send_kept()
+            super().send(data)
+        else:
+            self._pieces.append(data)
+
+    def _send_kept(self) -> None:
+        if self._pieces:
+            kept = b"".join(self._pieces)
+            self._pieces.clear()
+            super().send(kept)
 
     def leave_call(self) -> None:
         """End the use by the current call, before the connection is kept for others."""

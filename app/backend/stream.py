@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
 import requests
 from urllib3 import HTTPResponse
 
+from app.backend.chunked import ChunkedBody, is_plain_chunked
 from app.backend.errors import Fault, UpstreamError
 
 LONGEST_EVENT = 64 << 20
@@ -44,9 +46,13 @@ class WholeLines:
 
     def stream(self, chunk_size: int, decode_content: bool) -> Iterator[bytes]:
         """Yield pieces of whole lines, the last one perhaps without its end."""
-        read = self._raw.read1
+        read: Callable[[], bytes]
+        if is_plain_chunked(self._raw):  # as Google sends it
+            read = ChunkedBody(self._raw).read
+        else:
+            read = partial(self._raw.read1, READ_SIZE, decode_content)
         kept = bytearray()
-        while data := read(READ_SIZE, decode_content):
+        while data := read():
             if not kept and data.endswith(b"\n"):  # nearly always: one read, one event
                 yield data
                 continue

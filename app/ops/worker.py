@@ -16,6 +16,7 @@ from gunicorn.http import errors as http
 from gunicorn.workers.ggevent import GeventWorker
 
 from app.api.errors import envelope
+from app.ops.client_socket import ClientSocket
 
 LINGER = 5.0
 """Seconds that a connection without a request stays open when the worker stops.
@@ -85,7 +86,11 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """Serve one request of a connection; the last one if the worker is stopping."""
         self._idle.discard(sock)
-        served = super().handle_request(listener_name, req, sock, addr)
+        client = ClientSocket(sock)
+        try:
+            served = super().handle_request(listener_name, req, client, addr)
+        finally:
+            client.flush()
         # Also when the worker began to stop meanwhile: the answer has not said it is the last.
         self._idle.add(sock)
         return served

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from app.pool.seats import Full, Pace, Plan, Spent
-from app.pool.state.breaker import Breaker
+from app.pool.state.breaker import SLOW, Breaker
 from app.pool.state.leases import Held, LeaseBook
 from app.pool.state.memory_leases import MemoryLeases
 from app.pool.state.store import StateError
@@ -23,7 +23,7 @@ class Leasing:
     def __init__(self, book: LeaseBook | None, clock: Callable[[], float]) -> None:
         self._book = book
         self._own = MemoryLeases(clock=clock, ttl=float("inf"))
-        self._breaker = Breaker("the shared book of leases")
+        self._breaker = Breaker("the shared book of leases", slow=book.slow if book else SLOW)
         self._lock = threading.Lock()
         self._held: dict[str, Held] = {}
         self._unsure = False

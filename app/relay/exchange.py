@@ -55,6 +55,8 @@ class Exchange:
         budget: RetryBudget,
     ) -> None:
         self.trace = Trace()
+        self.ended = False
+        """Whether all events have been yielded."""
         self.job = job
         """What is being asked; another job once the answer was resumed."""
         self._pool = pool
@@ -154,6 +156,7 @@ class Exchange:
                 raise
             ended = what is What.END or translator.done
         self._succeeded(attempt)
+        self.ended = True
         if ready:
             yield self._leaving(ready)
             silence.broken()

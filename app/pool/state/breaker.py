@@ -26,14 +26,21 @@ QUIET = 30.0
 class Breaker:
     """Lets calls through until one fails, then none for `PAUSE` seconds.
 
-    ``strikes`` failures in a row open it; calls that last `SLOW` on average count as failures.
+    ``strikes`` failures in a row open it; calls that last ``slow`` seconds on average count as
+    failures.
     """
 
     def __init__(
-        self, what: str, *, strikes: int = 1, clock: Callable[[], float] = time.monotonic
+        self,
+        what: str,
+        *,
+        strikes: int = 1,
+        slow: float = SLOW,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._what = what
         self._strikes = strikes
+        self._slow = slow
         self._clock = clock
         self._lock = threading.Lock()
         self._open_until = 0.0
@@ -60,7 +67,7 @@ class Breaker:
             raise
         took = self._clock() - began
         self._pace += (took - self._pace) / 4
-        if self._pace > SLOW:
+        if self._pace > self._slow:
             self._pace = 0.0
             self._open(StateError(f"{self._what} is slow: {took * 1000:.0f} ms for one step"))
         else:

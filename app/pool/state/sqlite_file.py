@@ -15,7 +15,7 @@ from app.pool.state.store import StateError
 
 T = TypeVar("T")
 
-PATIENCE = 0.1
+PATIENCE = 0.2
 """Seconds to wait for another process's write. While it waits, a gevent worker stands still."""
 OPENING_PATIENCE = 5.0
 

@@ -1,0 +1,162 @@
+"""Chunked bodies off the socket: in any pieces, with all that the framing allows or forbids."""
+
+import socket
+from itertools import pairwise
+
+import pytest
+import urllib3
+from hypothesis import given
+from hypothesis import strategies as st
+from raw_servers import chunk, serving
+from urllib3.exceptions import ProtocolError
+
+from app.backend.chunked import LONGEST_LINE, ChunkedBody, is_plain_chunked
+
+HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n"
+
+
+class Inner:
+    """Stands in for http.client's response: gives what the test wants, read by read."""
+
+    def __init__(self, pieces):
+        self._pieces = list(pieces)
+        self.fp = self
+        self.closed = False
+
+    def read1(self, _size):
+        return self._pieces.pop(0) if self._pieces else b""
+
+    def close(self):
+        self.closed = True
+
+
+class Raw:
+    def __init__(self, pieces):
+        self._fp = Inner(pieces)
+        self.end = ""
+
+    def release_conn(self):
+        self.end += "released"
+
+    def close(self):
+        self.end += "closed"
+
+
+def read(*pieces):
+    """All that the body gives, and what became of the connection."""
+    raw = Raw(pieces)
+    body = ChunkedBody(raw)
+    found = b"".join(iter(body.read, b""))
+    assert body.read() == b""
+    return found, raw.end
+
+
+def cut_at(data, cuts):
+    edges = [0, *sorted(cuts), len(data)]
+    return [data[a:b] for a, b in pairwise(edges) if a < b]
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=300), max_size=6),
+    st.sampled_from([b"0\r\n\r\n", b"0;last\r\n\r\n", b"000\r\nx-one: 1\r\nx-two: 2\r\n\r\n"]),
+    st.data(),
+)
+def test_any_chunks_in_any_pieces_give_the_body(chunks, end, data):
+    wire = b"".join(map(chunk, chunks)) + end
+    cuts = data.draw(st.sets(st.integers(1, len(wire) - 1), max_size=12))
+    assert read(*cut_at(wire, cuts)) == (b"".join(chunks), "released")
+
+
+def test_every_single_cut_gives_the_body():
+    wire = b"5;a=b\r\nhello\r\n 1 \r\n!\r\nC\n world again\n0\r\nt: 1\r\n\r\n"
+    for cut in range(1, len(wire)):
+        assert read(wire[:cut], wire[cut:]) == (b"hello! world again", "released")
+
+
+def test_all_that_one_read_brought_comes_at_once():
+    raw = Raw([chunk(b"one") + chunk(b"two") + b"5\r\nth", b"ree\r\n0\r\n\r\n"])
+    body = ChunkedBody(raw)
+    assert body.read() == b"onetwoth"
+    assert body.read() == b"ree"
+    assert body.read() == b""
+
+
+@pytest.mark.parametrize("cut", range(13))
+def test_a_cut_anywhere_is_an_error(cut):
+    wire = chunk(b"abc") + b"0\r\n\r\n"
+    assert len(wire) == 13
+    with pytest.raises(ProtocolError, match="in the middle"):
+        read(wire[:cut])
+
+
+@pytest.mark.parametrize(
+    ("wire", "what"),
+    [
+        (b"xyz\r\n", "not chunked"),
+        (b"-5\r\nhello", "not chunked"),
+        (b"1_0\r\n", "not chunked"),
+        (b"+5\r\nhello\r\n", "not chunked"),
+        (b"\r\n", "not chunked"),
+        (b"1" * 16 + b"\r\n", "not chunked"),
+        (b"3\r\nabcdef\r\n", "longer than it says"),
+        (b"3" + b" " * (LONGEST_LINE + 1), "too long"),
+    ],
+)
+def test_what_is_no_framing_is_an_error(wire, what):
+    with pytest.raises(ProtocolError, match=what):
+        read(wire)
+
+
+def test_bytes_behind_the_end_cost_the_connection():
+    assert read(chunk(b"abc") + b"0\r\n\r\nHTTP/1.1 200 OK") == (b"abc", "closed")
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        (b"", True),
+        (b"content-encoding: identity\r\n", True),
+        (b"content-encoding: gzip\r\n", False),
+    ],
+)
+def test_which_bodies_are_read_this_way(extra, expected):
+    def handler(visit):
+        visit.request()
+        visit.send(HEAD + extra + b"\r\n" + chunk(b"abc") + b"0\r\n\r\n")
+
+    with serving(handler) as server, urllib3.PoolManager() as manager:
+        raw = manager.request("GET", server.url, preload_content=False)
+        assert is_plain_chunked(raw) is expected
+        raw.close()
+
+
+def test_the_connection_serves_the_next_call():
+    seen = []
+
+    def handler(visit):
+        while visit.request():
+            seen.append(visit.sock.getpeername())
+            visit.send(HEAD + b"\r\n" + chunk(b"one ") + chunk(b"two") + b"0\r\nt: 1\r\n\r\n")
+
+    with serving(handler) as server, urllib3.PoolManager() as manager:
+        for _ in range(3):
+            raw = manager.request("GET", server.url, preload_content=False)
+            body = ChunkedBody(raw)
+            assert b"".join(iter(body.read, b"")) == b"one two"
+    assert len(seen) == 3
+    assert len(set(seen)) == 1
+
+
+def test_a_socket_that_times_out_says_so():
+    def handler(visit):
+        visit.request()
+        visit.send(HEAD + b"\r\n" + chunk(b"abc"))
+        visit.wait_for_hangup()
+
+    with serving(handler) as server, urllib3.PoolManager(timeout=0.2) as manager:
+        raw = manager.request("GET", server.url, preload_content=False)
+        body = ChunkedBody(raw)
+        assert body.read() == b"abc"
+        with pytest.raises(socket.timeout):
+            body.read()
+        raw.close()
