@@ -63,6 +63,8 @@ class RequestRecord:
                 for attempt in trace.attempts
             ],
             "first_event_ms": trace.first_event_ms,
+            "keepalives": trace.keepalives,
+            "retry_refused": trace.retry_refused,
             "ms": trace.elapsed_ms(),
             "stop_reason": self.stop_reason,
             "input_tokens": self.usage.get("input_tokens"),

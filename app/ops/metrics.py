@@ -85,6 +85,16 @@ class Metrics:
             "Requests that took more than one upstream try.",
             registry=registry,
         )
+        self.retries_refused = Counter(
+            "gateway_retries_refused",
+            "Requests that failed because the worker had no retry left (RETRY_BUDGET).",
+            registry=registry,
+        )
+        self.keepalives = Counter(
+            "gateway_keepalives",
+            "Keep-alives sent to clients that would have heard nothing (KEEPALIVE_INTERVAL).",
+            registry=registry,
+        )
 
     def started(self, record: RequestRecord) -> None:
         """Count nothing yet."""
@@ -109,6 +119,10 @@ class Metrics:
             self._child(self.attempts, attempt["account"], reason).inc()
         if len(attempts) > 1:
             self.failovers.inc()
+        if fields["retry_refused"]:
+            self.retries_refused.inc()
+        if fields["keepalives"]:
+            self.keepalives.inc(fields["keepalives"])
 
     def text(self, *collectors: Any) -> bytes:
         """Return the exposition: the counts of all workers, and what ``collectors`` see now."""
@@ -152,6 +166,9 @@ class PoolCollector:
         yield InfoMetricFamily("gateway", "Version.", {"version": __version__})
         yield _one("gateway_ready", "Whether requests can be served.", ready)
         yield _one("gateway_state_store_up", "Whether the store answers.", facts["state_store"])
+        yield _one("gateway_leases_shared", "Whether leases go by the store, not by guess.",
+                   facts["shared_leases"])  # fmt: skip
+        yield _one("gateway_draining", "Whether this worker ends.", facts["draining"])
         yield _one("gateway_pool_waiting", "Requests of this worker that wait for an account.",
                    self._pool.waiting)  # fmt: skip
         yield _one("gateway_simulator", "Whether answers are made up.",

@@ -70,6 +70,8 @@ class Course:
     """Accounts that failed: chosen again only when there is no other."""
     trust_foreign: bool = True
     failures: int = 0
+    retry_refused: bool = False
+    """Whether the budget had no retry left."""
     _refreshed: set[str] = field(default_factory=set)
 
     def after(self, error: UpstreamError, lease: Lease) -> Next:
@@ -126,6 +128,7 @@ class Course:
         if self.retries_left <= 0:
             raise self.ended(error)
         if not self.budget.spend():
+            self.retry_refused = True
             log.warning("no retry: this worker has used up its share of retries (RETRY_BUDGET)")
             raise self.ended(error)
         self.retries_left -= 1

@@ -189,6 +189,8 @@ class Exchange:
             raise RelayError(
                 Failure.STOPPING, "The gateway is shutting down; send the request again."
             )
+        if signal is KEEPALIVE:
+            self.trace.keepalives += 1
         return signal
 
     def _after(self, attempt: Attempt, error: UpstreamError) -> Next:
@@ -204,6 +206,7 @@ class Exchange:
                 self._go_on(error)
         except RelayError as ended:
             attempt.close()
+            self.trace.retry_refused = self._course.retry_refused
             if ended.failure is Failure.QUOTA:
                 self._tell_reset(ended)
             raise

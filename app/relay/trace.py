@@ -36,6 +36,10 @@ class Trace:
 
     attempts: list[AttemptRecord] = field(default_factory=list)
     first_event_ms: int | None = None
+    keepalives: int = 0
+    """Keep-alives sent while the client would have heard nothing."""
+    retry_refused: bool = False
+    """Whether a retry was due, and there was none left of `app.relay.budget`."""
     started: float = field(default_factory=time.monotonic, repr=False)
 
     def first_event(self) -> None:

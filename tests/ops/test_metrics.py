@@ -25,6 +25,8 @@ def fields(**more):
         "outcome": "ok",
         "ms": 1500,
         "first_event_ms": 300,
+        "keepalives": 2,
+        "retry_refused": False,
         "input_tokens": 10,
         "cache_read_input_tokens": 5,
         "output_tokens": 7,
@@ -47,7 +49,8 @@ def test_a_request_is_counted_once_in_each_place():
     metrics = Metrics(lambda: {"m"})
     metrics.finished(None, fields())
     metrics.finished(None, fields(upstream_model="made up", status=429, outcome="quota",
-                                  first_event_ms=None, input_tokens=None,
+                                  first_event_ms=None, keepalives=0, retry_refused=True,
+                                  input_tokens=None,
                                   cache_read_input_tokens=None, output_tokens=None,
                                   attempts=[]))  # fmt: skip
     found = samples(metrics.text())
@@ -67,6 +70,8 @@ def test_a_request_is_counted_once_in_each_place():
         ("gateway_attempts_total", ("account", "a"), ("outcome", "per-minute requests")): 1,
         ("gateway_attempts_total", ("account", "b"), ("outcome", "ok")): 1,
         ("gateway_failovers_total",): 1,
+        ("gateway_keepalives_total",): 2,
+        ("gateway_retries_refused_total",): 1,
     }  # fmt: skip
     assert found[("gateway_first_event_seconds_bucket", ("le", "0.2"), ("model", "m"))] == 0
     assert found[("gateway_first_event_seconds_bucket", ("le", "0.4"), ("model", "m"))] == 1
@@ -87,6 +92,8 @@ def test_what_the_pool_is_like(make):
     assert found["gateway_ready",] == 1
     assert found["gateway_simulator",] == 0
     assert found["gateway_state_store_up",] == 1
+    assert found["gateway_leases_shared",] == 1
+    assert found["gateway_draining",] == 0
     labels = (("account", "key-2"), ("kind", "api_key"))
     assert found["gateway_account_state", *labels, ("state", "ready")] == 1
     assert found["gateway_account_state", *labels, ("state", "cooling")] == 0
