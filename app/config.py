@@ -67,6 +67,7 @@ class Settings:
     client_output_tokens_per_minute: int = 0
     drain_timeout: float = 30.0
     metrics_open: bool = False
+    gateway_debug_headers: bool = False
     max_request_bytes: int = 33_554_432
     log_level: str = "info"
     log_format: LogFormat = "text"
@@ -321,6 +322,12 @@ VARIABLES = (
         "DRAIN_TIMEOUT", "30", _seconds(0, 3600), "Seconds that open streams get after SIGTERM."
     ),
     Variable("METRICS_OPEN", "false", _boolean, "Serve /metrics without the admin key."),
+    Variable(
+        "GATEWAY_DEBUG_HEADERS",
+        "false",
+        _boolean,
+        "Tell clients which accounts were asked, in the header x-gateway-attempts.",
+    ),
     Variable(
         "MAX_REQUEST_BYTES",
         "33554432",

@@ -14,6 +14,7 @@ from flask import Flask, Response, g
 from app.api import errors
 from app.api.auth import ClientKeys
 from app.api.deadline import BodyDeadline
+from app.api.debug_header import HEADER, attempts_header
 from app.api.hangup import HangupWatch
 from app.api.health import health_blueprint
 from app.api.messages import messages_blueprint
@@ -249,6 +250,8 @@ def build(settings: Settings | None = None) -> Flask:
         response.headers["request-id"] = g.request_id
         if "allowance" in g:
             response.headers.update(g.allowance)
+        if settings.gateway_debug_headers and "trace" in g:
+            response.headers[HEADER] = attempts_header(g.trace)
         return response
 
     errors.install(app)

@@ -117,6 +117,7 @@ class _AnswerRecord(RequestRecord):
             client=g.get("client", ""),
         )
         record.exchange = exchange
+        g.trace = exchange.trace
         return record
 
     def complete(self) -> None:
