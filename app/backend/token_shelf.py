@@ -10,12 +10,14 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-from cryptography.fernet import Fernet, InvalidToken
+from typing import TYPE_CHECKING
 
 from app.pool.leasing import Leasing
 from app.pool.seats import Full, Plan, Seat
 from app.pool.state import StateStore
+
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet
 
 PREFIX = "token-"
 FETCH_TIME = 45.0
@@ -45,6 +47,8 @@ class TokenShelf:
         """
         if not self._leasing.shared:
             return fetch()
+        from cryptography.fernet import Fernet  # noqa: PLC0415 - only who has tokens pays for it
+
         name = PREFIX + hmac.digest(secret, b"name", hashlib.sha256).hex()[:32]
         box = Fernet(base64.urlsafe_b64encode(hmac.digest(secret, b"key", hashlib.sha256)))
         found = self._read(name, box, stale)
@@ -61,6 +65,8 @@ class TokenShelf:
             return token, lasts
 
     def _read(self, name: str, box: Fernet, stale: str) -> Fresh | None:
+        from cryptography.fernet import InvalidToken  # noqa: PLC0415
+
         text = self._store.get_many([name]).get(name)
         if text is None:
             return None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.backend.auth import Auth, KeyAuth, TokenAuth
+from app.backend.auth import Auth, KeyAuth
 from app.backend.connection import Aborted, Call
 from app.backend.kinds import KINDS
 from app.backend.link import Link
@@ -140,6 +140,8 @@ class Upstream:
         if account.kind == "api_key" or (account.api_key and not account.credentials):
             auth = KeyAuth(account)
         else:
+            from app.backend.token_auth import TokenAuth  # noqa: PLC0415 - loads google-auth
+
             auth = TokenAuth(
                 account,
                 session,

@@ -8,9 +8,9 @@ from urllib.parse import parse_qs
 import pytest
 from raw_servers import serving, sse, text_chunk
 
-from app.backend.auth import TokenAuth
 from app.backend.errors import Fault, UpstreamError
 from app.backend.session import UpstreamSession
+from app.backend.token_auth import TokenAuth
 from app.backend.upstream import Call, ListedModel
 from app.backend.vertex import host
 from app.pool.account import Account
