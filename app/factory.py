@@ -19,6 +19,7 @@ from app.api.hangup import HangupWatch
 from app.api.health import health_blueprint
 from app.api.messages import messages_blueprint
 from app.api.models import models_blueprint
+from app.api.openapi import openapi_blueprint
 from app.api.record import Listener, Recorder
 from app.api.reply import Replier
 from app.backend.token_shelf import TokenShelf
@@ -38,12 +39,12 @@ from app.pool.sources import load_accounts, watched_file
 from app.pool.state import StateError, StateStore, open_store
 from app.pool.watch import AccountsWatcher
 from app.relay.relay import Relay, RelaySettings
-from app.simulator.server import Simulator
 from app.translate.gemini_models import KNOWN_MODELS
 from app.translate.models import catalogue, find, resolve
 
 if TYPE_CHECKING:
     from app.api.limits import ClientLimits
+    from app.simulator.server import Simulator
 
 log = logging.getLogger("gateway")
 
@@ -160,6 +161,8 @@ class Gateway:
 
     def _simulator_account(self) -> Account:
         if self._simulator is None:
+            from app.simulator.server import Simulator  # noqa: PLC0415 - no part of production
+
             self._simulator = Simulator()
         return Account(SIMULATOR, "api_key", api_key=SIMULATOR, base_url=self._simulator.start())
 
@@ -274,6 +277,7 @@ def build(settings: Settings | None = None) -> Flask:
         )
     )
     app.register_blueprint(health_blueprint(gateway.readiness))
+    app.register_blueprint(openapi_blueprint(settings.max_request_bytes))
     app.register_blueprint(
         metrics_blueprint(
             metrics,

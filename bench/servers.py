@@ -214,7 +214,7 @@ class LiteLlm(_Started):
     """The LiteLLM proxy."""
 
     name = "LiteLLM"
-    headers = "authorization: Bearer sk-bench\r\n"
+    headers = "authorization: Bearer sk-bench-0123456789abcdef0123456789abcdef\r\n"
 
     def command(self, port: int) -> tuple[list[str], dict[str, str]]:
         """Return its command; writes its settings."""
@@ -230,7 +230,10 @@ model_list:
       api_key: bench
 """)
         arguments = ["--config", "config.yaml", "--host", "127.0.0.1", "--port", str(port)]
-        return [str(program), *arguments], {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+        return [str(program), *arguments], {
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "LITELLM_MASTER_KEY": "sk-bench-0123456789abcdef0123456789abcdef",
+        }
 
 
 class CodeRouter(_Started):

@@ -12,6 +12,7 @@ from app.backend.upstream import Aborted, Call, Upstream
 from app.pool.pool import Cancelled, CancelToken, ClientPool, Lease, PoolError, Wanted
 from app.relay.mailbox import Mailbox
 from app.relay.trace import AttemptRecord
+from app.translate.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from app.relay.course import Course, Next
@@ -107,7 +108,7 @@ class Attempt:
             self._mailbox.signal((self, What.END, None))
         except (Aborted, Cancelled):
             return
-        except (UpstreamError, PoolError) as error:
+        except (UpstreamError, PoolError, InvalidRequest) as error:
             self._mailbox.signal((self, What.FAILED, error))
         except Exception as error:
             log.exception("an attempt failed for a reason of the gateway's own")

@@ -18,7 +18,7 @@ from app.relay.keepalive import KeepAliveTimer, Silence
 from app.relay.mailbox import Mailbox
 from app.relay.ports import AnswerTranslator, Chunk, Event, Job
 from app.relay.trace import Trace
-from app.translate.errors import BadAnswer
+from app.translate.errors import BadAnswer, InvalidRequest
 
 log = logging.getLogger("gateway.relay")
 
@@ -246,8 +246,13 @@ class Exchange:
         """Return what a failed attempt's report means."""
         if isinstance(error, UpstreamError):
             return error
-        if self._attempt:
-            self._attempt.close()
+        attempt = self._attempt
+        if attempt and attempt.record and isinstance(error, InvalidRequest):
+            attempt.record.end("not sent")
+        if attempt:
+            attempt.close()
+        if isinstance(error, InvalidRequest):  # what shows only once the target is known
+            return RelayError(Failure.REJECTED, error.message)
         if isinstance(error, PoolError):
             return self._nobody(error)
         return RelayError(Failure.INTERNAL, "The gateway failed on this request; it is in its log.")

@@ -155,7 +155,8 @@ class Tools:
 def read_tools(body: Mapping[str, Any]) -> Tools:
     """Return the tools of a validated request; raises `InvalidRequest`."""
     loaded, removed, added = _tool_changes(body["messages"])
-    declarations, built_in, names, server = [], [], dict[str, str](), set[str]()
+    declarations: list[dict[str, Any]] = []
+    built_in, names, server = [], dict[str, str](), set[str]()
     given = [*(body.get("tools") or ()), *added]
     search_deferred = any(
         str(tool.get("type") or "").startswith("tool_search_tool") for tool in given
@@ -188,7 +189,12 @@ def read_tools(body: Mapping[str, Any]) -> Tools:
                 continue
             raise InvalidRequest(f"tools.{position}.name: Tool names must be unique: {name!r}")
         names[name] = google_name(name, names.values())
-        declarations.append(_declaration(names[name], description, schema))
+        if len(declarations) == MOST_DECLARED:
+            raise InvalidRequest(
+                f"tools: Gemini takes at most {MOST_DECLARED} tools at a time; defer some of them"
+            )
+        path = f"tools.{position}.input_schema"
+        declarations.append(_declaration(names[name], description, schema, path))
     choice = body.get("tool_choice") or {}
     if choice.get("type") == "tool" and choice.get("name") not in names:
         if choice.get("name") not in {entry[0] for entry in _SERVER_TOOLS.values()} & server:
@@ -197,18 +203,24 @@ def read_tools(body: Mapping[str, Any]) -> Tools:
     return Tools(tuple(declarations), tuple(built_in), names, frozenset(server), choice)
 
 
+MOST_DECLARED = 512
+"""Function declarations that Gemini takes in one request (Vertex AI's own schema says so)."""
+LARGEST_SCHEMA = 1 << 20
+"""Bytes of JSON of one tool's schema."""
 LARGEST_KEPT = 16_384
 """Bytes of a schema whose translation is remembered; larger ones are rare and would add up."""
 
 
-def _declaration(name: str, description: str, schema: Any) -> dict[str, Any]:
+def _declaration(name: str, description: str, schema: Any, path: str) -> dict[str, Any]:
     declaration: dict[str, Any] = {"name": name, "description": description or name}
     try:
-        text = msgspec.json.encode(schema)
+        text, plain = msgspec.json.encode(schema), True
     except UnicodeEncodeError:
-        parameters = _parameters(schema)
-    else:
-        parameters = _known(text) if len(text) <= LARGEST_KEPT else _parameters(schema)
+        text, plain = json.dumps(schema).encode(), False
+    if len(text) > LARGEST_SCHEMA:
+        raise InvalidRequest(f"{path}: at most {LARGEST_SCHEMA} bytes of JSON are allowed")
+    known = plain and len(text) <= LARGEST_KEPT
+    parameters = _known(text) if known else _parameters(schema)
     if parameters is not None:
         declaration["parametersJsonSchema"] = parameters
     return declaration

@@ -17,7 +17,12 @@ from app.translate.errors import InvalidRequest
 from app.translate.media import check_base64
 
 DEEPEST = 200
+"""Levels of lists and objects in a request."""
 MOST_MESSAGES = 100_000
+MOST_BLOCKS = 100_000
+"""Content blocks of one message."""
+MOST_TOOLS = 10_000
+"""Tools in a request, most of them deferred; `app.translate.tools` says how many may be in use."""
 
 
 def _required() -> dict[str, Any]:
@@ -206,7 +211,10 @@ def _loaded(schema: Schema, body: object) -> dict[str, Any]:
         _load(_thinking, request["thinking"], "thinking.")
     if request.get("tool_choice"):
         _load(_tool_choice, request["tool_choice"], "tool_choice.")
-    for number, tool in enumerate(request.get("tools") or ()):
+    tools = request.get("tools") or ()
+    if len(tools) > MOST_TOOLS:
+        raise InvalidRequest(f"tools: at most {MOST_TOOLS} tools are allowed")
+    for number, tool in enumerate(tools):
         _check_tool(tool, f"tools.{number}")
     _check_content(request.get("system"), "system")
     request["messages"] = _checked_messages(request["messages"])
@@ -387,6 +395,8 @@ def _check_content(content: Any, path: str) -> None:
         return
     if not isinstance(content, list):
         raise InvalidRequest(f"{path}: Input should be a valid string or list")
+    if len(content) > MOST_BLOCKS:
+        raise InvalidRequest(f"{path}: at most {MOST_BLOCKS} content blocks are allowed")
     for number, block in enumerate(content):
         where = f"{path}.{number}"
         if not isinstance(block, dict):
