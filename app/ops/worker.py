@@ -26,6 +26,9 @@ POST twice. Proxies and SDKs give idle connections up sooner than this (`deploy/
 4 s), so that in the end it is they who close. Never longer than ``DRAIN_TIMEOUT``.
 """
 
+HEARING = 1.0
+"""Seconds to go on reading from who has sent what is not HTTP, so that it gets its answer."""
+
 _STATUSES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], int, str], ...] = (
     (http.LimitRequestLine, 414, "URI Too Long"),
     (http.LimitRequestHeaders, 431, "Request Header Fields Too Large"),
@@ -127,6 +130,11 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
         )
         with contextlib.suppress(OSError):
             client.sendall(head.encode() + body)
+            # Closing with bytes unread would reset the connection, and take the answer along.
+            client.shutdown(socket.SHUT_WR)
+            with gevent.Timeout(HEARING, False):
+                while client.recv(65_536):
+                    pass
 
     @property
     def _linger(self) -> float:
