@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -10,17 +11,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 # Nothing that imports urllib3 may be imported here: the worker patches ssl only after the fork.
 from app.config import SettingsError, load_settings
+from app.ops.start_screen import missing, start_screen
 from app.pool.sources import AccountsError, load_accounts
 
 
 def _checked_settings():
     settings = load_settings(os.environ)
-    load_accounts(settings)
-    return settings
+    return settings, load_accounts(settings)
 
 
 try:
-    _settings = _checked_settings()
+    _settings, _accounts = _checked_settings()
 except (SettingsError, AccountsError) as error:
     sys.exit(f"claude-gemini-gateway can't start: {error}")
 
@@ -82,6 +83,17 @@ def on_starting(server):
     server.reload = checked_reload
 
 
+def when_ready(server):
+    """Say once what is served, and what is missing."""
+    port = server.LISTENERS[0].getsockname()[1]
+    everywhere = _settings.host in ("0.0.0.0", "::")  # noqa: S104 - the operator's choice
+    name = socket.gethostname() if everywhere else _host
+    for line in start_screen(_settings, _accounts, f"http://{name}:{port}"):
+        server.log.info("%s", line)
+    for line in missing(_settings, _accounts):
+        server.log.warning("%s", line)
+
+
 def post_worker_init(worker):
-    """Start the worker's background threads, and let it say what it serves."""
+    """Start the worker's background threads."""
     worker.wsgi.extensions["gateway"].start()

@@ -114,7 +114,7 @@ class Gateway:
             ).start()
             self.registry.start()
             self._running.set()
-        self._greet()
+        log.info("serving from %s", "the built-in simulator" if self.simulated else "Gemini")
 
     def look_in(self) -> None:
         """Fill the pool for a look from the command line; nothing is started."""
@@ -173,19 +173,6 @@ class Gateway:
             )
             for model in self.upstream.list_models(account)
         ]
-
-    def _greet(self) -> None:
-        accounts = self.pool.accounts()
-        address = f"http://{self.settings.host}:{self.settings.port}"
-        if self.simulated:
-            log.warning(
-                "NO ACCOUNT IS CONFIGURED: answers on %s come from the built-in simulator. "
-                "Set GEMINI_API_KEYS or write accounts.toml to serve from Gemini.",
-                address,
-            )
-            return
-        names = ", ".join(f"{account.name} ({account.kind})" for account in accounts)
-        log.info("serving on %s from %d account(s): %s", address, len(accounts), names)
 
 
 def _known_models() -> list[ModelInfo]:

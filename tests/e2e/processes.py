@@ -57,7 +57,7 @@ class GatewayProcess:
         self.port = int(self.url.rsplit(":", 1)[1])
         # Each worker says what it serves once it is ready.
         for _ in range(int(self.settings.get("WEB_CONCURRENCY", "1"))):
-            self.wait_for_line(re.compile(r"serving on|NO ACCOUNT IS CONFIGURED"))
+            self.wait_for_line(re.compile("serving from"))
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -331,3 +331,20 @@ def test_a_cut_stream_ends_in_one_error_event_otherwise(gateway, simulator):
     simulator.script("key-a", ["cut-2"])
     assert post(running, stream=False).json()["stop_reason"] == "end_turn"
     assert [r.key for r in simulator.requests if "Content" in r.path] == ["key-a", "key-a", "key-b"]
+
+
+def test_the_start_screen_shows_once_whatever_the_number_of_workers(gateway, tmp_path):
+    running = gateway(WEB_CONCURRENCY="2", GEMINI_API_KEYS="key-a,key-b")
+    for line in (
+        f"serves http://127.0.0.1:{running.port} with 2 worker(s)",
+        "accounts:    key-1 (api_key), key-2 (api_key)",
+        f"dashboard:   http://127.0.0.1:{running.port}/admin/, open to this machine",
+    ):
+        assert running.output.count(line) == 1, running.output
+    assert running.output.count("serving from Gemini") == 2
+    files = list((tmp_path / "var").iterdir())
+    assert {f"{path.name} {path.stat().st_mode & 0o777:o}" for path in files} >= {
+        "state.db 600",
+        "state.db-leases 600",
+    }
+    assert not [path.name for path in files if path.stat().st_mode & 0o077]

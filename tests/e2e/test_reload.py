@@ -75,8 +75,8 @@ class Load:
 
 def reloaded(running, workers):
     """Wait until every worker has been followed by a new one, in whatever order they say so."""
-    line = re.compile(r"serving on|Worker exiting")
-    while running.output.count("serving on") < 2 * workers or (
+    line = re.compile(r"serving from|Worker exiting")
+    while running.output.count("serving from") < 2 * workers or (
         running.output.count("Worker exiting") < workers
     ):
         running.wait_for_line(line)

@@ -36,6 +36,8 @@ class SqliteFile:
         self._abandoned: list[sqlite3.Connection] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Tokens lie in it, if encrypted, and who asked what; SQLite's side files take its mode.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
             self._connection = self._connect()
         except (OSError, sqlite3.Error) as error:
             raise StateError(f"the state file {path} can't be opened: {error}") from None
