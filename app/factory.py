@@ -27,6 +27,7 @@ from app.backend.upstream import Upstream, UpstreamSettings
 from app.config import Settings, SettingsError, load_settings
 from app.ops import logs
 from app.ops.access import AdminAccess
+from app.ops.accounts_changes import add_changes
 from app.ops.accounts_cli import accounts_commands
 from app.ops.admin import Dashboard
 from app.ops.metrics import Metrics, PoolCollector, metrics_blueprint
@@ -274,5 +275,7 @@ def build(settings: Settings | None = None) -> Flask:
         )
     )
     app.register_blueprint(dashboard.blueprint())
-    app.cli.add_command(accounts_commands(gateway.pool, gateway.upstream, gateway.look_in))
+    accounts = accounts_commands(gateway.pool, gateway.upstream, gateway.look_in)
+    add_changes(accounts, settings, gateway.upstream)
+    app.cli.add_command(accounts)
     return app

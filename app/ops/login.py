@@ -6,13 +6,10 @@ https://developers.google.com/identity/protocols/oauth2/native-app
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import html
 import json
-import os
 import secrets
-import tempfile
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -20,6 +17,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import requests
+
+from app.ops.private_files import write_private
 
 SCOPES = (
     "https://www.googleapis.com/auth/cloud-platform",
@@ -163,15 +162,6 @@ def _exchange(client: dict[str, str], code: str, redirect: str, verifier: str) -
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(name).replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-            raise
+        write_private(path, text)
     except OSError as error:
         raise LoginError(f"{path} can't be written: {error.strerror}") from None
