@@ -32,6 +32,7 @@ from app.ops.accounts_cli import accounts_commands
 from app.ops.admin import Dashboard
 from app.ops.metrics import Metrics, PoolCollector, metrics_blueprint
 from app.ops.request_log import RequestLog
+from app.ops.tracing import open_tracing
 from app.pool.account import Account
 from app.pool.accounts_file import AccountsError
 from app.pool.pool import ClientPool
@@ -218,7 +219,10 @@ def build(settings: Settings | None = None) -> Flask:
     access = AdminAccess(settings.admin_api_key, on_loopback=settings.on_loopback)
     dashboard = Dashboard(gateway.store, gateway.pool, gateway.upstream, access, gateway.readiness)
     listeners: list[Listener] = [RequestLog(), metrics, dashboard.history]
-    recorder = Recorder([*listeners, *([limits] if limits else [])])
+    tracing = open_tracing(
+        settings.environ, lambda: {one.name: one.kind for one in gateway.pool.accounts()}
+    )
+    recorder = Recorder([*listeners, *(one for one in (limits, tracing) if one)])
     replier = Replier(HangupWatch(), gateway.relay.done, recorder)
     aliases = settings.model_aliases
 
@@ -246,6 +250,8 @@ def build(settings: Settings | None = None) -> Flask:
         return response
 
     errors.install(app)
+    if tracing:
+        tracing.install(app)
     app.register_blueprint(
         messages_blueprint(
             gateway.relay,
