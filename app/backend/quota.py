@@ -146,8 +146,9 @@ def _reset(
         until = until or _instant(metadata.get("quotaResetTimeStamp", ""))
         if delay is None:
             delay = duration(metadata.get("quotaResetDelay", ""))
-    if delay is None and (match := _IN_MESSAGE.search(error.message)):
-        delay = duration(match[1])
+    if match := _IN_MESSAGE.search(error.message):
+        # RetryInfo is rounded down to whole seconds, and one that comes back early is refused.
+        delay = max(delay or 0.0, duration(match[1]) or 0.0)
     if delay is None and until is not None:
         delay = max(0.0, until - now)
     if delay is None:

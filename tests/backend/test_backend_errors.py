@@ -128,7 +128,7 @@ RECORDED = {
         "metric: generativelanguage.googleapis.com/generate_content_paid_tier_input_token_count, "
         "limit: 1000000, model: gemini-2.5-flash Please retry in 48.939935699s.",
         window="minute",
-        retry_after=48.0,
+        retry_after=48.939935699,
         reason="per-minute input tokens",
         limit=1_000_000,
         metric=PAID,
@@ -206,7 +206,7 @@ QUOTAS = {
             OUT,
             "Out. Please retry in 26.3s.",
             window="minute",
-            retry_after=26.0,
+            retry_after=26.3,
             reason="per-minute requests",
             limit=10,
             metric=MINUTE,
