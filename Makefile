@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # More than cores: many tests wait for processes, sockets and clocks.
 TEST_PROCESSES ?= 3
 
-.PHONY: help run test longtest chaos lint format bench bench-peers clean
+.PHONY: help run test longtest chaos fuzz lint format bench bench-peers clean
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -28,6 +28,11 @@ lint: $(VENV)/.installed-lint ## Check style and types
 format: $(VENV)/.installed-lint ## Put the code into its format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+fuzz: $(VENV)/.installed-test ## Fuzz the parsers, guided by coverage (SECONDS=60 for each)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,fuzz]'
+	@for target in validator schema reader translator; do \
+	  $(BIN)/python -m tests.fuzz $$target $(or $(SECONDS),60) || exit 1; done
 
 bench: $(VENV)/.installed-test ## Measure what the gateway costs, beside others (BENCH="--only burst --rounds 1")
 	@$(BIN)/python -m bench $(BENCH)

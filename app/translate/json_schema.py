@@ -144,10 +144,11 @@ def _merged(schema: Mapping[str, Any]) -> Schema:
             continue
         flat = _merged(part) if isinstance(part.get("allOf"), list) else part
         for key, value in flat.items():
-            if key == "properties" and isinstance(result.get(key), Mapping):
-                result[key] = {**result[key], **value}
-            elif key == "required" and isinstance(result.get(key), list):
-                result[key] = [*result[key], *(name for name in value if name not in result[key])]
+            mine = result.get(key)
+            if key == "properties" and isinstance(mine, Mapping) and isinstance(value, Mapping):
+                result[key] = {**mine, **value}
+            elif key == "required" and isinstance(mine, list) and isinstance(value, list):
+                result[key] = [*mine, *(name for name in value if name not in mine)]
             else:
                 result.setdefault(key, value)
     return result
