@@ -56,10 +56,10 @@ class ClientSocket:
         sent: int = self._inner.send(data, *rest)
         return sent
 
-    def sendfile(self, *arguments: Any) -> int:
-        """Send a file behind what is kept; raises OSError."""
+    def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        """Send a part of ``file`` behind what is kept; raises OSError."""
         self._flush()
-        sent: int = self._inner.sendfile(*arguments)
+        sent: int = self._inner.sendfile(file, offset, count)
         return sent
 
     def _flush(self) -> None:

@@ -96,6 +96,17 @@ def test_health_and_the_root(gateway):
     }
 
 
+def test_the_dashboards_files_come_whole(gateway):
+    folder = ROOT / "app" / "ops" / "admin" / "static"
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) >= 8
+    url = f"{gateway().url}/admin/static"
+    with requests.Session() as client:  # on one connection: each must end where it ends
+        for path in files:
+            answer = client.get(f"{url}/{path.relative_to(folder)}", timeout=10)
+            assert (answer.status_code, answer.content) == (200, path.read_bytes())
+
+
 def test_a_dead_pool_is_not_ready(gateway, simulator):
     running = gateway()
     simulator.script("key-a", ["key-invalid"] * 3)
