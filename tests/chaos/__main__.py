@@ -14,7 +14,7 @@ from collections import defaultdict
 from contextlib import nullcontext
 from pathlib import Path
 
-from tests.chaos.cells import KINDS, MODES, STORES, Cell, cells, expected
+from tests.chaos.cells import COUNT_PLACES, KINDS, MODES, STORES, Cell, cells, expected
 from tests.chaos.gateways import in_gunicorn
 from tests.chaos.matrix import Matrix, disagreement
 from tests.redis_server import RedisServer
@@ -72,12 +72,20 @@ def main() -> int:
                     for cell, seen in matrix.run().items():
                         if text := disagreement(cell, seen):
                             wrong[cell] = text
+                            print(text, flush=True)
+                print(f"{at + len(matrix.cells)} of {len(every)} cells", file=sys.stderr)
+    print("\n".join(table(wrong, every)))
+    print("\nCells that do not exist:")
     for name, kind in KINDS.items():
         if kind.why and not name.startswith(("status", "error")):
-            pass
+            print(f"  {name}: only {', '.join(kind.places)}: {kind.why}")
+    print("  status N: only before headers; error N as an event: only in the body of a stream")
+    print(f"  count_tokens: an answer of one number has only {', '.join(COUNT_PLACES)}")
+    print(f"  each byte: with {STORES[0]} alone, since a store takes no part in a stream")
     if not has_redis:
-        pass
-    time.monotonic() - began
+        print("  redis: there is no redis-server on this machine")
+    took = time.monotonic() - began
+    print(f"\n{len(every)} cells in {took:.0f} s: {len(wrong) or 'none'} disagree")
     return 1 if wrong else 0
 
 

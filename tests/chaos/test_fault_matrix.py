@@ -7,6 +7,7 @@ import shutil
 import anthropic
 import pytest
 
+from tests.chaos import __main__ as make_chaos
 from tests.chaos.cells import KINDS, STORES, cells, expected
 from tests.chaos.client import ask_sdk
 from tests.chaos.gateways import in_process
@@ -99,3 +100,28 @@ def test_the_table_itself_is_sane():
         if cell.left and cell.mode in ("message", "count"):
             effect = KINDS[cell.kind].effect
             assert not wanted.error or effect.final
+
+
+def test_make_chaos_prints_what_it_played(monkeypatch, capsys):
+    played = [cell for cell in SHORT if cell.kind == "no content" and cell.mode == "stream"]
+    monkeypatch.setattr(make_chaos, "cells", lambda **_: iter(played[:2]))
+    monkeypatch.setattr(make_chaos, "in_gunicorn", in_process)
+    monkeypatch.setattr(make_chaos.shutil, "which", lambda name: None)
+    assert make_chaos.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split() for line in lines if line.startswith("no content")]
+    where = ["no", "content", "before", "headers"]
+    assert rows == [
+        [*where, "left", "200", "whole", "-", "-", "-"],
+        [*where, "none", "502", "api_error", "-", "-", "-"],
+    ]
+    assert lines[-1].startswith("2 cells in ")
+    assert lines[-1].endswith(": none disagree")
+
+    # What is seen does not fit what is stated: the table and the exit status say so.
+    monkeypatch.setattr(make_chaos, "disagreement", lambda cell, seen: f"{cell}: wrong")
+    assert make_chaos.main() == 1
+    out = capsys.readouterr().out
+    assert "no content | before headers | stream | none left | memory: wrong" in out
+    assert "502 api_error ✗" in out
+    assert out.splitlines()[-1].endswith(": 2 disagree")
