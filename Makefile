@@ -19,6 +19,7 @@ longtest: $(VENV)/.installed-test ## Run it with the tests that take minutes, to
 
 chaos: $(VENV)/.installed-test ## Play every fault at every place, and print what clients see
 	@$(BIN)/python -m tests.chaos
+	@EXAMPLES=1000 $(BIN)/pytest -q --timeout 600 tests/chaos/test_exactly_once.py
 
 lint: $(VENV)/.installed-lint ## Check style and types
 	@$(BIN)/ruff check .

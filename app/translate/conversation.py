@@ -37,10 +37,14 @@ IMAGE_TOKENS = 1200
 class Conversation:
     """``body`` is what `app.translate.validation` returned; ``model`` the Gemini id it means.
 
-    Immutable. Raises `InvalidRequest` for tools that can't be.
+    Immutable. Raises `InvalidRequest` for tools that can't be. ``asked`` is the client's own
+    request where this one asks for the rest of its answer.
     """
 
-    def __init__(self, body: Mapping[str, Any], model: str) -> None:
+    def __init__(
+        self, body: Mapping[str, Any], model: str, *, asked: Conversation | None = None
+    ) -> None:
+        self._asked = asked or self
         self._body = body
         self.model = model
         self.requested_model: str = body["model"]
@@ -50,7 +54,7 @@ class Conversation:
 
     def resumed(self, text: str) -> Conversation:
         """Return the request to go on after ``text``, which the client has already."""
-        return Conversation(resumed_body(self._body, text), self.model)
+        return Conversation(resumed_body(self._body, text), self.model, asked=self._asked)
 
     def render(self, target: Target, notes: Mapping[str, str]) -> dict[str, Any]:
         """Return the GenerateContentRequest for ``target``; ``notes`` as asked by `store_keys`."""
@@ -91,8 +95,7 @@ class Conversation:
             stop_sequences=stop_sequences(self._body),
             json_answer=answer_schema(self._body) is not None,
             input_estimate=self.estimate(),
-            # A model that goes on by itself may well begin with the same letter again.
-            prefill="" if self._facts.prefill and len(self._prefill) < 8 else self._prefill,
+            prefill=self._asked._unwanted_prefill,
         )
 
     @cached_property
@@ -170,6 +173,17 @@ class Conversation:
     def _json_mode(self) -> bool:
         # Gemini 2 refuses JSON answers together with functions; the schema is told in words there.
         return not (self._tools.declarations and model_family(self.model) in "12")
+
+    @cached_property
+    def _unwanted_prefill(self) -> str:
+        """What to take off if an answer to this request begins with it.
+
+        A resumed request takes its client's: what was sent to the client before a cut ends this
+        request like a prefill, but `app.translate.resume` takes off what repeats of that, and two
+        that do would take off twice. A model that goes on by itself may well begin with the same
+        letter again.
+        """
+        return "" if self._facts.prefill and len(self._prefill) < 8 else self._prefill
 
     @cached_property
     def _prefill(self) -> str:

@@ -90,15 +90,17 @@ class RawServer:
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock):
-        with suppress(OSError, ValueError):
-            if self._tls:
-                sock = self._tls.wrap_socket(sock, server_side=True)
-                self._open.append(sock)
-            self.handler(Visit(sock, self))
-        with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-        with suppress(OSError):
-            sock.close()
+        try:
+            with suppress(OSError, ValueError):
+                if self._tls:
+                    sock = self._tls.wrap_socket(sock, server_side=True)
+                    self._open.append(sock)
+                self.handler(Visit(sock, self))
+        finally:  # also when the handler is wrong: its client must not wait for ever
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):
+                sock.close()
 
     def close(self):
         with suppress(OSError):

@@ -99,6 +99,12 @@ class Upstream:
             Play(visit, cell.kind, offset, answer, counting=counting, over=self._over).run()
 
 
+def reset(visit) -> None:
+    """Have the connection end with RST."""
+    visit.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(visit.sock.detach())
+
+
 def _prefill(request: dict) -> str:
     """Return the text that the answer has to go on from."""
     last = request["contents"][-1]
@@ -153,9 +159,7 @@ class Play:
 
     def _reset(self) -> None:
         self._begun()
-        sock = self.visit.sock
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        os.close(sock.detach())
+        reset(self.visit)
 
     def _cut(self) -> None:
         self._begun()

@@ -536,3 +536,15 @@ def test_a_resumed_request_ends_with_what_the_client_has():
         "role": "model",
         "parts": [{"text": "So far"}],
     }
+
+
+@pytest.mark.parametrize("target", [OLD, NEW])
+def test_only_the_clients_own_prefill_is_taken_off_an_answer(target):
+    """What was sent before a cut is the splicer's to find: taken off twice, text would be lost."""
+    said = "as it was said before"
+    plain = conversation(target)
+    assert plain.resumed(said).reply_context(target).prefill == ""
+    assert plain.resumed("as it was").resumed(said).reply_context(target).prefill == ""
+    prefilled = conversation(target, messages=[user(text("q")), assistant(text("Going on"))])
+    assert prefilled.reply_context(target).prefill == "Going on"
+    assert prefilled.resumed(said).reply_context(target).prefill == "Going on"
