@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # More than cores: many tests wait for processes, sockets and clocks.
 TEST_PROCESSES ?= 3
 
-.PHONY: help run test longtest chaos fuzz lint format bench bench-peers clean
+.PHONY: help run test longtest chaos soak fuzz lint format bench bench-peers clean
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -20,6 +20,9 @@ longtest: $(VENV)/.installed-test ## Run it with the tests that take minutes, to
 chaos: $(VENV)/.installed-test ## Play every fault at every place, and print what clients see
 	@$(BIN)/python -m tests.chaos
 	@EXAMPLES=1000 $(BIN)/pytest -q --timeout 600 tests/chaos/test_exactly_once.py
+
+soak: $(VENV)/.installed-test ## Send 100,000 requests with faults, and print what of them stays (REQUESTS=5000)
+	@$(BIN)/python -m tests.soak
 
 lint: $(VENV)/.installed-lint ## Check style and types
 	@$(BIN)/ruff check .
