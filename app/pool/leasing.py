@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from app.pool.seats import Full, Pace, Plan, Spent
-from app.pool.state.breaker import SLOW, Breaker
+from app.pool.state.breaker import Breaker
 from app.pool.state.leases import Held, LeaseBook
 from app.pool.state.memory_leases import MemoryLeases
 from app.pool.state.store import StateError
@@ -23,7 +23,7 @@ class Leasing:
     def __init__(self, book: LeaseBook | None, clock: Callable[[], float]) -> None:
         self._book = book
         self._own = MemoryLeases(clock=clock, ttl=float("inf"))
-        self._breaker = Breaker("the shared book of leases", slow=book.slow if book else SLOW)
+        self._breaker = Breaker("the shared book of leases")
         self._lock = threading.Lock()
         self._held: dict[str, Held] = {}
         self._unsure = False
@@ -71,7 +71,7 @@ class Leasing:
         with self._lock:
             self._held.pop(token, None)
         try:
-            self._breaker.call(lambda: book.give_back(token, account))
+            self._breaker.call(lambda: book.give_back(token, account), minor=True)
         except StateError:
             self._unsure = True
 
@@ -80,7 +80,7 @@ class Leasing:
         book = self._book
         if book:
             try:
-                self._breaker.call(lambda: book.leave(token))
+                self._breaker.call(lambda: book.leave(token), minor=True)
             except StateError:
                 self._unsure = True
 
@@ -108,7 +108,7 @@ class Leasing:
         book = self._book
         if book and keys:
             with suppress(StateError):
-                self._breaker.call(lambda: book.refund(token, keys))
+                self._breaker.call(lambda: book.refund(token, keys), minor=True)
 
     def spent(self, paces: Iterable[Pace]) -> dict[str, Spent]:
         """Return what each pace counts; see `app.pool.state.leases.LeaseBook.spent`."""

@@ -17,8 +17,6 @@ log = logging.getLogger("gateway.state")
 PAUSE = 3.0
 """Seconds without calls after a failure; longer than the pool takes between two syncs, so that
 it is normally the sync, and no request, that tries the store again."""
-SLOW = 0.06
-"""Seconds per call, on average, from which on a store costs requests more than it gives them."""
 QUIET = 30.0
 """Seconds between two log lines about a store that keeps failing."""
 
@@ -26,8 +24,8 @@ QUIET = 30.0
 class Breaker:
     """Lets calls through until one fails, then none for `PAUSE` seconds.
 
-    ``strikes`` failures in a row open it; calls that last ``slow`` seconds on average count as
-    failures.
+    ``strikes`` failures in a row open it. A call that takes long is none: the store has its own
+    patience for each step, and a process with too much to do is slow with a swift store, too.
     """
 
     def __init__(
@@ -35,43 +33,35 @@ class Breaker:
         what: str,
         *,
         strikes: int = 1,
-        slow: float = SLOW,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._what = what
         self._strikes = strikes
-        self._slow = slow
         self._clock = clock
         self._lock = threading.Lock()
         self._open_until = 0.0
         self._failures = 0
-        self._pace = 0.0
         self._silent_until = 0.0
         self._untold = 0
         self.failing = False
         """Whether the last call failed, or was not even made."""
 
-    def call(self, work: Callable[[], T], *, probe: bool = False) -> T:
+    def call(self, work: Callable[[], T], *, probe: bool = False, minor: bool = False) -> T:
         """Return what ``work`` returns; raises `StateError` when it does, or at once when open.
 
-        ``probe`` tries although it is open: nobody waits for the answer.
+        ``probe`` tries although it is open: nobody waits for the answer. A failure that is
+        ``minor`` does not open it: so short is the patience for it.
         """
-        began = self._clock()
-        if began < self._open_until and not probe:
+        if self._clock() < self._open_until and not probe:
             self.failing = True
             raise StateError(f"{self._what} failed a moment ago")
         try:
             result = work()
         except StateError as error:
-            self._failed(error)
+            if not minor:
+                self._failed(error)
             raise
-        took = self._clock() - began
-        self._pace += (took - self._pace) / 4
-        if self._pace > self._slow:
-            self._pace = 0.0
-            self._open(StateError(f"{self._what} is slow: {took * 1000:.0f} ms for one step"))
-        else:
-            self._mend()
+        self._mend()
         return result
 
     def _failed(self, error: StateError) -> None:

@@ -32,9 +32,6 @@ class LeaseBook(Protocol):
     `on_freed` may raise `app.pool.state.StateError`.
     """
 
-    slow: float
-    """Seconds per step, on average, from which on requests are better served without the book."""
-
     def now(self) -> float:
         """Return the store's time; never waits."""
         ...

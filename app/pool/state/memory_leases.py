@@ -45,8 +45,6 @@ class LeaseTable:
 class MemoryLeases:
     """One holder's view of a table; ``clock`` gives the store's epoch seconds."""
 
-    slow = float("inf")
-
     def __init__(
         self,
         table: LeaseTable | None = None,

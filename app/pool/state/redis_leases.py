@@ -17,7 +17,6 @@ from typing import Any
 import redis
 
 from app.pool.seats import Full, Pace, Plan, Spent
-from app.pool.state.breaker import SLOW
 from app.pool.state.leases import LEASE_TTL, YOUNG, Held
 from app.pool.state.redis_link import PREFIX, TO_SYNC, TO_TAKE, TO_WRITE, RedisLink
 from app.pool.state.store import StateError
@@ -27,8 +26,6 @@ FREED = "freed"
 
 class RedisLeases:
     """This process's view of the book on the server behind ``link``."""
-
-    slow = SLOW
 
     def __init__(self, link: RedisLink, *, ttl: float = LEASE_TTL) -> None:
         self._link = link

@@ -29,8 +29,8 @@ TO_READ = 0.06
 TO_WRITE = 0.03
 TO_SYNC = 1.0
 """Nobody waits for what the background does."""
-CONNECTIONS = 32
-"""Per purpose and process."""
+CONNECTIONS = 128
+"""Per purpose and process; as many as steps go on at once, and no more, are ever opened."""
 HEARD_EVERY = 5.0
 """Seconds after which a silent subscription is checked."""
 PAUSE = 1.0

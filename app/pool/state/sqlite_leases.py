@@ -58,8 +58,6 @@ class SqliteLeases:
     A holder on the same machine that is dead is noticed soon, not only after ``ttl`` seconds.
     """
 
-    slow = 0.25  # a slow step means a machine with too much to do: the own view would not help
-
     def __init__(
         self,
         path: Path,
