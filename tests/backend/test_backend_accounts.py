@@ -28,6 +28,7 @@ class Google:
         self.refusals = []
         self.lifetime = 3600
         self.valid = None
+        self.answer = ONE
         self.gate = threading.Event()
         self.gate.set()
         self.lock = threading.Lock()
@@ -60,7 +61,7 @@ class Google:
         elif "loadCodeAssist" in line or "onboardUser" in line or "/operations/" in line:
             visit.answer(self.code_assist.pop(0))
         else:
-            visit.chunked(sse(ONE))
+            visit.chunked(sse(self.answer))
 
 
 @pytest.fixture
@@ -288,16 +289,31 @@ def test_code_assist_says_why_not(upstream, google, server, tmp_path):
     )
 
 
-def test_a_hundred_requests_need_one_token(upstream, google, server, tmp_path):
-    account = Account("a", "oauth", credentials=user_file(tmp_path, server), base_url=server.url)
+@pytest.fixture(params=["oauth", "service_account", "vertex", "vertex-adc", "code_assist"])
+def holder(request, google, server, tmp_path, monkeypatch):
+    """An account of each kind that has tokens."""
+    kind, _, adc = request.param.partition("-")
+    google.code_assist = [
+        {"currentTier": {"id": "standard-tier"}, "cloudaicompanionProject": "p"}
+    ] * 100
+    people = kind in ("oauth", "code_assist")
+    path = (user_file if people else service_file)(tmp_path, server)
+    if adc:
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", path)
+        path = ""
+    elif kind == "code_assist":
+        google.answer = {"response": ONE}
+    return Account("a", kind, credentials=path, base_url=server.url)
+
+
+def test_a_hundred_requests_need_one_token(upstream, google, holder):
     with ThreadPoolExecutor(100) as threads:
-        answers = list(threads.map(lambda _: ask(upstream, account), range(100)))
+        answers = list(threads.map(lambda _: ask(upstream, holder), range(100)))
     assert (answers, google.issued) == ([[ONE]] * 100, 1)
 
 
-def test_a_hundred_refusals_need_one_refresh(upstream, google, server, tmp_path):
-    account = Account("a", "oauth", credentials=user_file(tmp_path, server), base_url=server.url)
-    ask(upstream, account)
+def test_a_hundred_refusals_need_one_refresh(upstream, google, holder):
+    ask(upstream, holder)
     google.valid = "token-2"
     barrier = threading.Barrier(100)
 
@@ -305,15 +321,31 @@ def test_a_hundred_refusals_need_one_refresh(upstream, google, server, tmp_path)
         barrier.wait(10)
         for _ in range(2):
             try:
-                return ask(upstream, account)
+                return ask(upstream, holder)
             except UpstreamError as error:
                 assert error.fault is Fault.UNAUTHENTICATED  # noqa: PT017
-                upstream.refresh(account)
+                upstream.refresh(holder)
         return None
 
     with ThreadPoolExecutor(100) as threads:
         answers = list(threads.map(refused_then_right, range(100)))
     assert (answers, google.issued) == ([[ONE]] * 100, 2)
+
+
+def test_a_revoked_grant_names_the_way_out_of_its_kind(upstream, google, holder):
+    ask(upstream, holder)
+    google.refusals = [({"error": "invalid_grant", "error_description": "gone"}, 400)]
+    with pytest.raises(UpstreamError) as caught:
+        upstream.refresh(holder)
+    if holder.kind in ("oauth", "code_assist"):
+        way_out = "run `flask accounts login a`"
+    else:
+        way_out = f"check {holder.credentials or 'the application default credentials'}"
+    assert (caught.value.fault, caught.value.reason, caught.value.message) == (
+        Fault.CREDENTIAL,
+        "invalid_grant",
+        f"Google refused the credential (invalid_grant: gone); {way_out}",
+    )
 
 
 def test_a_hundred_requests_share_one_failure(upstream, google, server, tmp_path):
