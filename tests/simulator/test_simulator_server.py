@@ -431,7 +431,13 @@ def test_it_works_under_gevent():
 
 def test_people_can_start_it():
     command = [sys.executable, "-m", "app.simulator", "--port", "0", "--pace", "0"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    # Tests that run in the background have a Ctrl-C that is ignored, and would pass it on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        started = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with started as process:
         line = process.stdout.readline()
         base = re.fullmatch(r"simulated Gemini on (http://\S+) \(Ctrl-C ends it\)\n", line)[1]
         address = f"{base}/v1beta/models/gemini-3.8-flash:generateContent?key=k"
