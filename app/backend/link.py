@@ -72,6 +72,7 @@ class Link:
         A closed generator closes the connection; one read to the end leaves it for others.
         """
         with self._opened(outgoing, call, self._read_timeout) as response:
+            del outgoing  # a stream may last long, and the request be large
             try:
                 for chunk in parse_chunks(read_lines(response)):
                     if chunk.get("error"):
@@ -120,6 +121,7 @@ class Link:
         except NETWORK_ERRORS as error:
             raise _failure(error, call, "The upstream could not be reached") from None
         if 200 <= response.status_code < 300:
+            response.request.body = None  # it would be kept to the end of the stream
             return response
         with response:
             text = b""

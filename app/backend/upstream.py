@@ -57,8 +57,9 @@ class Upstream:
         own. Completeness is not judged: an end without ``finishReason`` just ends.
         """
         surface = self._surface(account)
-        outgoing = surface.generation(project, model, body, call)
-        for chunk in surface.link.stream(outgoing, call):
+        chunks = surface.link.stream(surface.generation(project, model, body, call), call)
+        del body
+        for chunk in chunks:
             unwrapped = surface.unwrap(chunk)
             if unwrapped is not None:
                 yield unwrapped

@@ -172,8 +172,10 @@ class Exchange:
         return events
 
     def _leaving(self, events: list[Event]) -> list[Event]:
-        self._sent = True
-        self.trace.first_event()
+        if not self._sent:
+            self._sent = True
+            self.job.committed()
+            self.trace.first_event()
         return events
 
     def _succeeded(self, attempt: Attempt) -> None:

@@ -62,6 +62,10 @@ class _ConversationJob:
         """Store what the next turn of the conversation will need."""
         self._store.put_many(dict(notes), NOTE_TTL)
 
+    def committed(self) -> None:
+        """Let go of the request, which may be large: no attempt follows."""
+        del self.translation
+
 
 class AnswerJob(_ConversationJob):
     """Ask for an answer. ``new_translator`` makes a fresh one for a translation and a target.
@@ -104,6 +108,11 @@ class AnswerJob(_ConversationJob):
         )
         self.answer = splicer(fresh, self._sent, resumed=self._resumed)
         return self.answer
+
+    def committed(self) -> None:
+        """Let go of the request, unless the answer may have to go on elsewhere."""
+        if self._sent is None:
+            del self.translation, self._asked
 
     def resume(self) -> AnswerJob | None:
         """Return the job of going on from what was sent, None when that would not be sound."""

@@ -67,6 +67,10 @@ class Job(Protocol):
         """Store what the next turn of the conversation will need."""
         ...
 
+    def committed(self) -> None:
+        """Let go of what only a fresh attempt would need: the client has a part of the answer."""
+        ...
+
     def resume(self) -> Job | None:
         """Return the job of going on from what the client has, None when that is not sound."""
         ...
