@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 import contextlib
+import errno
 import json
 import secrets
 import socket
@@ -28,6 +29,15 @@ POST twice. Proxies and SDKs give idle connections up sooner than this (`deploy/
 
 HEARING = 1.0
 """Seconds to go on reading from who has sent what is not HTTP, so that it gets its answer."""
+
+UNTAKEN = 600.0
+"""Seconds that a client may leave a piece of its answer untaken before its connection is ended.
+
+An account is held for it all the while. TCP_USER_TIMEOUT is no way to this: it does not count
+reliably while a client's window is shut.
+"""
+
+_UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
 
 _STATUSES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], int, str], ...] = (
     (http.LimitRequestLine, 414, "URI Too Long"),
@@ -89,9 +99,15 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """Serve one request of a connection; the last one if the worker is stopping."""
         self._idle.discard(sock)
+        sock.settimeout(UNTAKEN)
         client = ClientSocket(sock)
         try:
             served = super().handle_request(listener_name, req, client, addr)
+        except OSError as error:
+            if isinstance(error, TimeoutError) or error.errno in _UNREACHABLE:
+                # gunicorn would take it for a fault of its own, and log a traceback.
+                raise BrokenPipeError(errno.EPIPE, "the client is gone") from None
+            raise
         finally:
             client.flush()
         # Also when the worker began to stop meanwhile: the answer has not said it is the last.
