@@ -59,6 +59,8 @@ class BlockWriter:
         if not self.started:
             self.started = True
             self._events += (self._head(), PING)
+            # It belongs to the owner of this writer: a cycle would keep both after the answer.
+            del self._head
 
     def open(self, block: dict[str, Any]) -> None:
         """Begin a block; ``block`` is what its ``content_block_start`` carries."""

@@ -44,7 +44,7 @@ class Conversation:
     def __init__(
         self, body: Mapping[str, Any], model: str, *, asked: Conversation | None = None
     ) -> None:
-        self._asked = asked or self
+        self._asked = asked
         self._body = body
         self.model = model
         self.requested_model: str = body["model"]
@@ -54,7 +54,7 @@ class Conversation:
 
     def resumed(self, text: str) -> Conversation:
         """Return the request to go on after ``text``, which the client has already."""
-        return Conversation(resumed_body(self._body, text), self.model, asked=self._asked)
+        return Conversation(resumed_body(self._body, text), self.model, asked=self._asked or self)
 
     def render(self, target: Target, notes: Mapping[str, str]) -> dict[str, Any]:
         """Return the GenerateContentRequest for ``target``; ``notes`` as asked by `store_keys`."""
@@ -95,7 +95,7 @@ class Conversation:
             stop_sequences=stop_sequences(self._body),
             json_answer=answer_schema(self._body) is not None,
             input_estimate=self.estimate(),
-            prefill=self._asked._unwanted_prefill,
+            prefill=(self._asked or self)._unwanted_prefill,
         )
 
     @cached_property
