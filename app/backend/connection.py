@@ -39,6 +39,8 @@ class Call:
         self._ended = threading.Event()
         self._socket: Any = None
         self._copy: _socket.socket | None = None
+        self.received = 0
+        """Bytes of the answer's body that were read."""
         self.stale = False
         """The connection of the latest try lay idle for so long that it may have been closed."""
         self.fresh_only = False

@@ -74,7 +74,7 @@ class Link:
         with self._opened(outgoing, call, self._read_timeout) as response:
             del outgoing  # a stream may last long, and the request be large
             try:
-                for chunk in parse_chunks(read_lines(response)):
+                for chunk in parse_chunks(read_lines(response, call)):
                     if chunk.get("error"):
                         raise self._refused(chunk["error"])
                     yield chunk

@@ -18,6 +18,7 @@ import requests
 from urllib3 import HTTPResponse
 
 from app.backend.chunked import ChunkedBody, is_plain_chunked
+from app.backend.connection import Call
 from app.backend.errors import Fault, UpstreamError
 
 LONGEST_EVENT = 64 << 20
@@ -41,8 +42,9 @@ class WholeLines:
     line end is ever split.
     """
 
-    def __init__(self, raw: HTTPResponse) -> None:
+    def __init__(self, raw: HTTPResponse, call: Call) -> None:
         self._raw = raw
+        self._call = call
 
     def stream(self, chunk_size: int, decode_content: bool) -> Iterator[bytes]:
         """Yield pieces of whole lines, the last one perhaps without its end."""
@@ -52,7 +54,9 @@ class WholeLines:
         else:
             read = partial(self._raw.read1, READ_SIZE, decode_content)
         kept = bytearray()
+        call = self._call
         while data := read():
+            call.received += len(data)
             if not kept and data.endswith(b"\n"):  # nearly always: one read, one event
                 yield data
                 continue
@@ -77,9 +81,12 @@ class WholeLines:
         self._raw.release_conn()
 
 
-def read_lines(response: requests.Response) -> Iterator[bytes]:
-    """Yield the lines of a streamed ``response`` without their ends, each as it arrives."""
-    response.raw = WholeLines(response.raw)
+def read_lines(response: requests.Response, call: Call) -> Iterator[bytes]:
+    """Yield the lines of a streamed ``response`` without their ends, each as it arrives.
+
+    ``call`` is told how many bytes were read.
+    """
+    response.raw = WholeLines(response.raw, call)
     return response.iter_lines()
 
 

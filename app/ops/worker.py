@@ -30,6 +30,9 @@ POST twice. Proxies and SDKs give idle connections up sooner than this (`deploy/
 HEARING = 1.0
 """Seconds to go on reading from who has sent what is not HTTP, so that it gets its answer."""
 
+UNSENT = 64 << 10
+"""Bytes that the system keeps of what a client is too slow for; by itself it keeps megabytes."""
+
 UNTAKEN = 600.0
 """Seconds that a client may leave a piece of its answer untaken before its connection is ended.
 
@@ -90,6 +93,9 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection."""
+        with contextlib.suppress(AttributeError, OSError):  # not on every system or kind of socket
+            # Unlike a small send buffer it slows nobody down: what is on its way doesn't count.
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         self._idle.add(client)
         try:
             super().handle(listener, client, addr)

@@ -102,23 +102,24 @@ class Attempt:
                 return
             if step.refresh:
                 self._upstream.refresh(lease.account)
-            post = self._mailbox.put
-            for chunk in self._job.open(lease, self.call, trust_foreign=course.trust_foreign):
-                post((self, What.CHUNK, chunk))
-            self._mailbox.signal((self, What.END, None))
+            call, put, read = self.call, self._mailbox.put, 0
+            for chunk in self._job.open(lease, call, trust_foreign=course.trust_foreign):
+                before, read = read, call.received
+                put(self, What.CHUNK, chunk, read - before)
+            self._mailbox.signal(self, What.END)
         except (Aborted, Cancelled):
             return
         except (UpstreamError, PoolError, InvalidRequest) as error:
-            self._mailbox.signal((self, What.FAILED, error))
+            self._mailbox.signal(self, What.FAILED, error)
         except Exception as error:
             log.exception("an attempt failed for a reason of the gateway's own")
-            self._mailbox.signal((self, What.FAILED, error))
+            self._mailbox.signal(self, What.FAILED, error)
 
     def _lost(self) -> None:
         """End the try: its seat is another process' by now, so it must not go on."""
         self.call.abort()
         error = UpstreamError(Fault.LOST, "The lease was lost.", reason="lease lost")
-        self._mailbox.signal((self, What.FAILED, error))
+        self._mailbox.signal(self, What.FAILED, error)
 
     def _acquire(self, wanted: Wanted) -> Lease | None:
         lease = self._pool.acquire(

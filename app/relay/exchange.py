@@ -15,7 +15,7 @@ from app.relay.budget import RetryBudget
 from app.relay.course import Course, Next
 from app.relay.errors import ClientGone, Failure, RelayError
 from app.relay.keepalive import KeepAliveTimer, Silence
-from app.relay.mailbox import Mailbox
+from app.relay.mailbox import READ_AHEAD, Mailbox, Report
 from app.relay.ports import AnswerTranslator, Chunk, Event, Job
 from app.relay.trace import Trace
 from app.translate.errors import BadAnswer, InvalidRequest
@@ -99,14 +99,14 @@ class Exchange:
 
     def client_gone(self) -> None:
         """Tell the exchange that nobody listens any more."""
-        self._mailbox.signal((None, _GONE, None))
+        self._mailbox.signal(None, _GONE)
 
     def stop(self) -> None:
         """End the exchange with `Failure.STOPPING`."""
-        self._mailbox.signal((None, _STOP, None))
+        self._mailbox.signal(None, _STOP)
 
     def _tick(self) -> None:
-        self._mailbox.signal((None, KEEPALIVE, None))
+        self._mailbox.signal(None, KEEPALIVE)
 
     def _begin(self, step: Next) -> Attempt:
         attempt = Attempt(
@@ -124,20 +124,24 @@ class Exchange:
     def _follow(self, attempt: Attempt) -> Iterator[list[Event] | Signal]:
         """Yield what one attempt brings; raises `UpstreamError` when it fails.
 
-        Events that have arrived together leave together; none waits for one that has not.
+        Events that have arrived together leave together, as far as `READ_AHEAD` goes; none waits
+        for one that has not.
         """
         translator: AnswerTranslator | None = None
         ready: list[Event] = []
         buffered, mailbox, silence = self.job.buffered, self._mailbox, self._silence
-        ended = False
+        ended, held = False, 0
         while not ended:
-            item = mailbox.poll() if ready and not buffered else mailbox.get()
+            if not ready or buffered:
+                item: Report | None = mailbox.get()
+            else:
+                item = mailbox.poll() if held < READ_AHEAD else None
             if item is None:
                 yield self._leaving(ready)
                 silence.broken()
-                ready = []
+                ready, held = [], 0
                 continue
-            source, what, value = item
+            source, what, value, size = item
             if source is not attempt and source is not None:
                 continue
             try:
@@ -150,6 +154,7 @@ class Exchange:
                 if translator is None:
                     translator = self.job.translator(self._held_lease(attempt))
                 ready += self._translated(translator, what, value)
+                held += size
             except (UpstreamError, RelayError):
                 if ready and not buffered:  # all that came before reaches the client
                     yield self._leaving(ready)

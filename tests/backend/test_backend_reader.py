@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from urllib3 import HTTPResponse
 
 from app.backend import stream
+from app.backend.connection import Call
 from app.backend.errors import Fault, UpstreamError
 from app.backend.stream import parse_chunks, read_lines
 
@@ -72,7 +73,7 @@ class Pieces(io.RawIOBase):
 def read(data, cuts=()):
     response = requests.Response()
     response.raw = HTTPResponse(Pieces(data, cuts), preload_content=False)
-    return list(parse_chunks(read_lines(response)))
+    return list(parse_chunks(read_lines(response, Call())))
 
 
 def failure(data, cuts=()):

@@ -16,6 +16,7 @@ from typing import Any
 import requests
 from urllib3 import HTTPResponse
 
+from app.backend.connection import Call
 from app.backend.errors import UpstreamError
 from app.backend.stream import parse_chunks, read_lines
 from app.translate.conversation import Conversation
@@ -177,7 +178,7 @@ def reader(data: bytes) -> None:
     response = requests.Response()
     response.raw = HTTPResponse(io.BytesIO(bytes(wire)), preload_content=False)
     try:
-        for chunk in parse_chunks(read_lines(response)):
+        for chunk in parse_chunks(read_lines(response, Call())):
             assert isinstance(chunk, dict)
     except UpstreamError as error:
         said(error.message)

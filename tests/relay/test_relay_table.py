@@ -7,7 +7,7 @@ import pytest
 from app.backend.errors import Fault
 from app.pool.cooldown import Exhausted
 from app.relay.errors import ClientGone, Failure, RelayError
-from app.relay.mailbox import CAPACITY
+from app.relay.mailbox import CAPACITY, READ_AHEAD
 from tests.relay.world import Hang, World, error
 
 ANSWER = "hello.end"
@@ -242,6 +242,28 @@ def test_a_slow_client_stops_the_reading_of_the_upstream():
     assert not too_far.wait(0.3)
     assert first + "".join(texts) == "".join(pieces) + ".end"
     assert too_far.is_set()
+
+
+def test_large_chunks_are_read_ahead_one_by_one():
+    """In bytes the bound is the same however large the chunks are, down to one chunk."""
+    piece = "x" * (READ_AHEAD + 1)
+    too_far = threading.Event()
+
+    class Counted(list):
+        def __iter__(self):
+            for number, text in enumerate(super().__iter__()):
+                if number > 3:  # one has left, one waits, and one is in the hand of its reader
+                    too_far.set()
+                yield text
+
+    world = World(a=[Counted([*[piece] * 20, "."])])
+    texts = world.texts(world.exchange())
+    first = next(texts)
+    assert not too_far.wait(0.3)
+    rest = list(texts)
+    assert too_far.is_set()
+    assert [first, *rest][:19] == [piece] * 19  # none together with another
+    assert first + "".join(rest) == piece * 20 + ".end"
 
 
 def test_silence_yields_keepalives_and_events_still_come():

@@ -50,6 +50,7 @@ class ScriptedUpstream:
             if isinstance(step, Hang):
                 step.run(call)
             else:
+                call.received += len(step)
                 yield {"text": step}
 
     def refresh(self, account):
