@@ -65,8 +65,9 @@ class WholeLines:
             # A final "\r" may be half a line end: it waits for the next byte.
             end = max(kept.rfind(b"\n", start), kept.rfind(b"\r", start, len(kept) - 1)) + 1
             if end:
-                yield bytes(kept[:end])
-                del kept[:end]
+                whole = bytes(kept[:end])
+                del kept[:end]  # before it leaves: a slow client may take long to come back
+                yield whole
             elif len(kept) > LONGEST_EVENT:
                 raise too_long()
         if kept:
@@ -100,17 +101,17 @@ def parse_chunks(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     bare = _BareObjects()
     for line in lines:
         if line.startswith(b"data:") and not bare.inside:
-            text = line[5:]
             if not data:
                 try:
-                    value = _decode(text)
+                    value = _decode(line[5:])
                 except (ValueError, RecursionError):
+                    text = line[5:]
                     if text.strip() not in (b"", b"[DONE]"):
                         data.add(text)
                     continue
                 yield from _objects(value)
             else:
-                data.add(text)
+                data.add(line[5:])
         elif bare.inside:
             yield from bare.feed(line)
         elif not line:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raw_servers import text_chunk
 from urllib3 import HTTPResponse
 
 from app.backend import stream
@@ -190,3 +192,20 @@ def test_a_long_line_costs_no_more_than_its_length():
     picture = {"data": "A" * 20_000_000}
     wire = b"data: " + json.dumps(picture).encode() + b"\r\n\r\n"
     assert read(wire) == [picture]
+
+
+def test_an_event_that_waits_for_a_slow_client_is_held_three_times():
+    """As the piece that was read, as a line, and as what it says."""
+    size = 4_000_000
+    data = b"data: " + json.dumps(text_chunk("x" * size)).encode() + b"\r\n\r\n"
+    response = requests.Response()
+    response.raw = HTTPResponse(io.BytesIO(data * 2), preload_content=False)
+    tracemalloc.start()
+    try:
+        chunks = parse_chunks(read_lines(response, Call()))
+        first = next(chunks)
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert first == text_chunk("x" * size)
+    assert 2.9 * size < held < 3.1 * size
