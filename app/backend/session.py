@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import DEFAULT_POOLBLOCK, HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
+from urllib3.connection import HTTPConnection
 from urllib3.util.ssl_ import create_urllib3_context
 
 from app import __version__
@@ -20,8 +22,19 @@ from app.backend.connection import DIRECT_POOLS, SOCKS_POOLS
 
 POOL_SIZE = 512
 """Idle connections kept per host; more can be open, those are closed after use."""
+RECEIVE_BUFFER = 128 << 10
+"""Bytes of an answer that the system reads ahead (twice that much, as Linux counts).
+
+By itself it goes up to megabytes, which it would hold while a client is slow. On a connection with
+100 ms this is more than a megabyte a second; no model writes that fast.
+"""
 HOSTS = 64
 """Hosts whose connections are kept: Vertex has one per region."""
+
+_SOCKET_OPTIONS = (
+    *HTTPConnection.default_socket_options,
+    (socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER),
+)
 
 
 @lru_cache(maxsize=4)
@@ -45,14 +58,23 @@ class _Adapter(HTTPAdapter):
     def init_poolmanager(
         self, connections: int, maxsize: int, block: bool = DEFAULT_POOLBLOCK, **pool_kwargs: Any
     ) -> None:
-        super().init_poolmanager(connections, maxsize, block, ssl_context=self._tls, **pool_kwargs)
+        super().init_poolmanager(
+            connections,
+            maxsize,
+            block,
+            ssl_context=self._tls,
+            socket_options=_SOCKET_OPTIONS,
+            **pool_kwargs,
+        )
         self.poolmanager.pool_classes_by_scheme = DIRECT_POOLS
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
         socks = proxy.lower().startswith("socks")
         if not socks:
             proxy_kwargs["proxy_ssl_context"] = self._tls
-        manager = super().proxy_manager_for(proxy, ssl_context=self._tls, **proxy_kwargs)
+        manager = super().proxy_manager_for(
+            proxy, ssl_context=self._tls, socket_options=_SOCKET_OPTIONS, **proxy_kwargs
+        )
         manager.pool_classes_by_scheme = SOCKS_POOLS if socks else DIRECT_POOLS
         return manager
 

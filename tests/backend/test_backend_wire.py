@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import socket
 import threading
 import zlib
 
@@ -10,6 +11,7 @@ from raw_servers import chunk, serving, sse, text_chunk
 
 from app.backend import connection
 from app.backend.errors import Fault, UpstreamError
+from app.backend.session import RECEIVE_BUFFER
 from app.backend.upstream import Call, ListedModel, Upstream, UpstreamSettings
 from app.pool.account import Account
 
@@ -53,6 +55,24 @@ def test_the_request_is_what_google_wants(upstream):
         "x-goog-api-key": "secret-key",
         "x-goog-user-project": "proj-1",
     }
+
+
+def test_the_system_reads_no_more_ahead_than_is_stated(upstream):
+    """Directly and through a proxy; Linux doubles what it is told."""
+
+    def handler(visit):
+        visit.request()
+        visit.chunked(sse(ONE), end=False)
+        visit.wait_for_hangup()
+
+    with serving(handler) as server:
+        for proxy in ("", server.url):
+            call = Call()
+            chunks = generate(upstream, server, call, proxy=proxy)
+            assert next(chunks) == ONE
+            size = call._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+            assert size in (RECEIVE_BUFFER, 2 * RECEIVE_BUFFER)
+            chunks.close()
 
 
 def plain(head):

@@ -77,9 +77,9 @@ def resident(gateway):
 KINDS = {
     # How many clients, of events of which size; then, for each client and at most, what is taken
     # from the upstream and what the process grows by (all in bytes).
-    "small events": (10, 200, 2 * MIB, 1.25 * MIB),
-    "usual events": (10, 5000, 2 * MIB, 1.5 * MIB),
-    "large events": (3, 1_000_000, 8 * MIB, 16 * MIB),
+    "small events": (10, 200, 1 * MIB, 2 * MIB),
+    "usual events": (10, 5000, 1 * MIB, 2 * MIB),
+    "large events": (3, 1_000_000, 8 * MIB, 20 * MIB),
 }
 
 
