@@ -10,20 +10,28 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 # Nothing that imports urllib3 may be imported here: the worker patches ssl only after the fork.
-from app.config import SettingsError, load_settings
+from app.config import SettingsError, load_settings, log_format
+from app.ops.logs import refusal
 from app.ops.start_screen import missing, start_screen
 from app.pool.sources import AccountsError, load_accounts
+from app.pool.state import StateError
+from app.pool.state.opening import check_store
 
 
 def _checked_settings():
     settings = load_settings(os.environ)
-    return settings, load_accounts(settings)
+    accounts = load_accounts(settings)
+    try:
+        check_store(settings.state_url, settings.root)
+    except StateError as error:
+        raise SettingsError(f"STATE_URL: {error}") from None
+    return settings, accounts
 
 
 try:
     _settings, _accounts = _checked_settings()
 except (SettingsError, AccountsError) as error:
-    sys.exit(f"claude-gemini-gateway can't start: {error}")
+    sys.exit(refusal(str(error), log_format(os.environ)))
 
 # The workers add up their metrics in files. A reload goes on with them; a master that was started
 # by another one (USR2) has files of its own.
@@ -53,6 +61,8 @@ logger_class = (
     else "app.ops.logs.GunicornLogger"
 )
 accesslog = None  # the gateway's own request line says more
+# Without the query, where people put keys that belong into headers.
+access_log_format = '%(h)s "%(m)s %(U)s %(H)s" %(s)s %(b)s %(M)sms'
 limit_request_line = 8190
 limit_request_fields = 200
 limit_request_field_size = 65_536

@@ -166,10 +166,18 @@ def _client_keys(value: str) -> tuple[str, ...]:
     return keys
 
 
+def _is_url(text: str) -> bool:
+    """Tell whether it can be taken apart; a port must be a number."""
+    try:
+        return urlsplit(text).port != 0
+    except ValueError:
+        return False
+
+
 def _base_url(value: str) -> str:
     if not value:
         return ""
-    parts = urlsplit(value)
+    parts = urlsplit(value) if _is_url(value) else urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
         raise SettingsError("must be a base such as https://host or http://127.0.0.1:9999")
     return value.rstrip("/")
@@ -191,7 +199,7 @@ def _state_url(value: str) -> str:
     if value == "memory://" or (value.startswith("sqlite:///") and len(value) > 10):
         return value
     scheme, _, rest = value.partition("://")
-    if scheme in ("redis", "rediss") and rest:
+    if scheme in ("redis", "rediss") and rest and _is_url(value):
         return value
     # Not repeated: the address may hold a password.
     raise SettingsError("must be memory://, sqlite:///PATH, redis://HOST:PORT/DB or rediss://…")
@@ -359,7 +367,8 @@ def load_settings(environ: Mapping[str, str], root: Path | None = None) -> Setti
         try:
             values[variable.name.lower()] = variable.parse(text)
         except SettingsError as error:
-            raise SettingsError(f"{variable.name} {error}{_shown(variable, text)}") from None
+            shown = "" if repr(text) in str(error) else _shown(variable, text)
+            raise SettingsError(f"{variable.name} {error}{shown}") from None
     settings = Settings(root=root, environ=merged, **values)
     if not settings.on_loopback and not settings.client_api_keys:
         raise SettingsError(
@@ -367,6 +376,15 @@ def load_settings(environ: Mapping[str, str], root: Path | None = None) -> Setti
             "write the keys that your clients will show, or set HOST=127.0.0.1"
         )
     return settings
+
+
+def log_format(environ: Mapping[str, str], root: Path | None = None) -> LogFormat:
+    """Return the format of the line that refuses a start, for when there are no settings."""
+    try:
+        merged = _with_dotenv(environ, (root or Path.cwd()).resolve())
+    except SettingsError:
+        merged = dict(environ)
+    return "json" if merged.get("LOG_FORMAT", "").strip().lower() == "json" else "text"
 
 
 _SECRET = frozenset(

@@ -41,6 +41,7 @@ from app.pool.sources import load_accounts, watched_file
 from app.pool.state import StateError, StateStore, open_store
 from app.pool.watch import AccountsWatcher
 from app.relay.relay import Relay, RelaySettings
+from app.relay.trace import REQUEST_ID
 from app.translate.gemini_models import KNOWN_MODELS
 from app.translate.models import catalogue, find, resolve
 
@@ -238,6 +239,7 @@ def build(settings: Settings | None = None) -> Flask:
     @app.before_request
     def _begin() -> None:
         g.request_id = f"req_{secrets.token_hex(12)}"
+        REQUEST_ID.set(g.request_id)
         gateway.start()
 
     @app.after_request

@@ -45,6 +45,23 @@ def test_the_environment_beats_the_dotenv_file_and_empty_is_absent(tmp_path):
             "STATE_URL must be memory://, sqlite:///PATH, redis://HOST:PORT/DB or rediss://…",
         ),
         (
+            "STATE_URL",
+            "redis://host:six/0",
+            "STATE_URL must be memory://, sqlite:///PATH, redis://HOST:PORT/DB or rediss://…",
+        ),
+        (
+            "GEMINI_BASE_URL",
+            "http://[::1",
+            "GEMINI_BASE_URL must be a base such as https://host or http://127.0.0.1:9999, "
+            "not 'http://[::1'",
+        ),
+        (
+            "GEMINI_BASE_URL",
+            "http://host:port",
+            "GEMINI_BASE_URL must be a base such as https://host or http://127.0.0.1:9999, "
+            "not 'http://host:port'",
+        ),
+        (
             "GEMINI_BASE_URL",
             "localhost:9999",
             "GEMINI_BASE_URL must be a base such as https://host or http://127.0.0.1:9999, "
@@ -54,7 +71,7 @@ def test_the_environment_beats_the_dotenv_file_and_empty_is_absent(tmp_path):
             "MODEL_ALIASES",
             "claude-*",
             "MODEL_ALIASES has 'claude-*', which is not a glob=model pair such as "
-            "claude-*=gemini-3.8-flash, not 'claude-*'",
+            "claude-*=gemini-3.8-flash",
         ),
         ("MAX_REQUEST_BYTES", "-1", None),
         ("REQUEST_RETRY", "-1", None),

@@ -8,16 +8,22 @@ import errno
 import json
 import secrets
 import socket
+import sys
 from functools import partial
 from typing import Any
 
 import gevent
 from gevent.server import StreamServer
+from gunicorn.arbiter import Arbiter
 from gunicorn.http import errors as http
 from gunicorn.workers.ggevent import GeventWorker
 
 from app.api.errors import envelope
+from app.config import SettingsError
 from app.ops.client_socket import ClientSocket
+from app.ops.logs import catch_unhandled, unhandled
+from app.pool.accounts_file import AccountsError
+from app.relay.trace import REQUEST_ID
 
 LINGER = 5.0
 """Seconds that a connection without a request stays open when the worker stops.
@@ -84,6 +90,24 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._idle: set[socket.socket] = set()
 
+    def init_process(self) -> None:
+        """Start the worker; it ends in here."""
+        catch_unhandled()
+        gevent.get_hub().print_exception = unhandled
+        super().init_process()
+
+    def load_wsgi(self) -> None:
+        """Make the application; what it fails with is a line of the log, as all else."""
+        try:
+            super().load_wsgi()
+        except (SettingsError, AccountsError) as error:
+            self.log.critical("claude-gemini-gateway can't start: %s", error)
+        except Exception:
+            self.log.exception("the worker can't start for a reason of the gateway's own")
+        else:
+            return
+        sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
     def server_class(self, listener: Any, *, spawn: Any, **_: Any) -> _Server:
         """Return the server of one listening socket, as `GeventWorker.run` asks for it."""
         server = _Server(listener, handle=partial(self.handle, _Listener(listener)), spawn=spawn)
@@ -116,6 +140,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
             raise
         finally:
             client.flush()
+            REQUEST_ID.set("")
         # Also when the worker began to stop meanwhile: the answer has not said it is the last.
         self._idle.add(sock)
         return served
@@ -131,6 +156,8 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer bytes that are not an HTTP request."""
+        request_id = f"req_{secrets.token_hex(12)}"
+        REQUEST_ID.set(request_id)
         status, reason = 500, "Internal Server Error"
         for classes, known_status, known_reason in _STATUSES:
             if isinstance(exc, classes):
@@ -144,7 +171,6 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
                 "not an HTTP request, from %s: %s", addr and addr[0], type(exc).__name__
             )
             message = f"{reason}: what was sent is not an HTTP request that can be served."
-        request_id = f"req_{secrets.token_hex(12)}"
         body = json.dumps(envelope(status, message, request_id)).encode()
         head = (
             f"HTTP/1.1 {status} {reason}\r\nconnection: close\r\ncontent-type: application/json\r\n"

@@ -11,7 +11,7 @@ from app.backend.errors import Fault, UpstreamError
 from app.backend.upstream import Aborted, Call, Upstream
 from app.pool.pool import Cancelled, CancelToken, ClientPool, Lease, PoolError, Wanted
 from app.relay.mailbox import Mailbox
-from app.relay.trace import AttemptRecord
+from app.relay.trace import REQUEST_ID, AttemptRecord
 from app.translate.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -71,9 +71,8 @@ class Attempt:
             tried=frozenset(course.tried),
             avoid=frozenset(course.avoid),
         )
-        threading.Thread(
-            target=self._run, args=(wanted, course, step), name="attempt", daemon=True
-        ).start()
+        args = (wanted, course, step, REQUEST_ID.get())
+        threading.Thread(target=self._run, args=args, name="attempt", daemon=True).start()
 
     def close(self, *, keep_lease: bool = False) -> None:
         """End it wherever it is; idempotent. ``keep_lease`` leaves it to the next attempt."""
@@ -90,7 +89,9 @@ class Attempt:
         if lease and not keep_lease:
             self._pool.release(lease)
 
-    def _run(self, wanted: Wanted, course: Course, step: Next) -> None:
+    def _run(self, wanted: Wanted, course: Course, step: Next, request_id: str) -> None:
+        # Not the whole context: it would keep the server's request, with its body, to the end.
+        REQUEST_ID.set(request_id)
         try:
             lease = self.lease or self._acquire(wanted)
             if lease is None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
+"""The request that this thread or greenlet works for, "" when it is none; the log tells it."""
 
 
 @dataclass

@@ -146,7 +146,7 @@ def test_each_fault_ends_in_its_status(lone_accounts, fault, status, kind, asked
     assert answer.headers["content-type"] == "application/json"
     posts = [record for record in simulator.requests if "Content" in record.path]
     assert sum(record.key == key for record in posts) == asked
-    line = running.wait_for_line(re.compile(answer.headers["request-id"]))
+    line = running.wait_for_line(re.compile(rf"{answer.headers['request-id']} /v1/messages"))
     assert f" /v1/messages {status} " in line
     assert line.count(key) >= asked
     assert "client gone" not in line

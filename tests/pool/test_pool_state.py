@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.pool.state import GuardedStore, MemoryStore, StateError, guarded, open_store
+from app.pool.state.opening import check_store
 from app.pool.state.redis_store import RedisStore
 from app.pool.state.sqlite import SqliteStore
 from tests.redis_server import RedisServer
@@ -272,6 +273,16 @@ def test_a_file_that_is_no_database(tmp_path):
     assert str(caught.value) == (
         f"the state file {tmp_path}/state.db can't be opened: file is not a database"
     )
+
+
+@pytest.mark.parametrize("name", ["state.db", "state.db-leases"])
+def test_a_file_is_checked_without_a_store(tmp_path, name):
+    check_store("memory://", tmp_path)
+    check_store("redis://nobody.example:1/0", tmp_path)
+    check_store("sqlite:///state.db", tmp_path)
+    (tmp_path / name).write_text("this is not a database, and long enough to tell\n" * 9)
+    with pytest.raises(StateError, match=f"{name} can't be opened: file is not a database"):
+        check_store("sqlite:///state.db", tmp_path)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

@@ -33,3 +33,9 @@ def open_store(url: str, root: Path, *, lease_ttl: float = LEASE_TTL) -> Guarded
     raise StateError(
         "STATE_URL must be memory://, sqlite:///PATH, redis://HOST:PORT/DB or rediss://…"
     )
+
+
+def check_store(url: str, root: Path) -> None:
+    """Raise `StateError` when a file that ``url`` means can't be opened; servers aren't asked."""
+    if url.startswith(SQLITE):
+        SqliteStore(root / url.removeprefix(SQLITE)).close()
