@@ -107,6 +107,9 @@ def _verdict(figure: Figure, row: dict[str, float]) -> str:
     said = [f"{sign} {figure.target:g}: {'met' if met else 'NOT MET'}"]
     for name, most in (figure.times or {}).items():
         if name in row:
+            if not row[name]:  # a clock tick is too long for so little
+                said.append(f"{name}: too little to measure, scale up")
+                continue
             ratio = own / row[name]
             limit = f"{most:g}" if most >= 1 else f"1/{1 / most:g}"
             shown = f"{ratio:.1f}" if ratio >= 1 else f"1/{1 / ratio:.1f}"
