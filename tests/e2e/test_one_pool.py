@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -68,7 +69,9 @@ def nginx(tmp_path):
         missing("nginx")
     running = []
 
-    def start(gateways, port):
+    def start(gateways):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
         servers = " ".join(f"server {gateway.url.removeprefix('http://')};" for gateway in gateways)
         conf = tmp_path / "nginx.conf"
         conf.write_text(NGINX.format(folder=tmp_path, servers=servers, port=port))
@@ -81,7 +84,7 @@ def nginx(tmp_path):
                 threading.Event().wait(0.05)
             else:
                 return address
-        raise AssertionError("nginx does not answer")
+        raise AssertionError(f"nginx does not answer: {(tmp_path / 'error.log').read_text()}")
 
     yield start
     for process in running:
@@ -192,14 +195,14 @@ def test_two_machines_behind_nginx_are_one_pool(simulator, redis_server, nginx, 
         GatewayProcess(tmp_path, HOST="127.0.0.1", **settings) as one,
         GatewayProcess(tmp_path, HOST="127.0.0.2", **settings) as other,
     ):
-        load = Load([nginx([one, other], redis_server.port - 1)])
+        load = Load([nginx([one, other])])
         killed = kill_now_and_then(load, [one, other], every=0.7, most=max(2, REQUESTS // 200))
         load.finish()
         assert killed >= 1
         check(simulator, load, tmp_path, redis_server.url, one, other)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_redis_that_dies_costs_no_request(simulator, redis_server, tmp_path):
     simulator.pace = 0.01
     with GatewayProcess(
@@ -212,7 +215,7 @@ def test_a_redis_that_dies_costs_no_request(simulator, redis_server, tmp_path):
         load = Load([running.url])
         assert simulator.wait_for(lambda: simulator.served >= REQUESTS // 6, 60 + REQUESTS // 4)
         redis_server.kill()
-        assert simulator.wait_for(lambda: simulator.served >= REQUESTS // 2, 60)
+        assert simulator.wait_for(lambda: simulator.served >= REQUESTS // 2, 60 + REQUESTS // 4)
         degraded = requests.get(f"{running.url}/readyz", timeout=10)
         assert (degraded.status_code, degraded.json()["degraded"]) == (503, True)
         assert requests.get(f"{running.url}/readyz?degraded=ok", timeout=10).status_code == 200
