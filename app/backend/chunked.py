@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import http.client
 import re
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from urllib3 import HTTPResponse
@@ -28,6 +33,7 @@ def is_plain_chunked(raw: HTTPResponse) -> bool:
         and bool(inner.chunked)
         and inner.chunk_left is None
         and inner.fp is not None
+        and isinstance(getattr(inner.fp, "raw", None), socket.SocketIO)
         and raw.headers.get("content-encoding", "identity").lower() in ("", "identity")
     )
 
@@ -39,7 +45,9 @@ class ChunkedBody:
         self._raw = raw
         inner: Any = raw._fp
         self._inner = inner
-        self._read1 = inner.fp.read1
+        # Not the file: it holds a buffer of the full size while it waits, as most streams do.
+        self._socket: Any = inner.fp.raw._sock
+        self._receive: Callable[[], bytes] = self._first
         self._kept = b""
         self._left = 0
         """Bytes of the current chunk that are still to come."""
@@ -54,11 +62,28 @@ class ChunkedBody:
         Raises `ProtocolError` for a body that is cut or is not chunked, OSError as sockets do.
         """
         while not self._over:
-            data = self._read1(READ_SIZE)
+            data = self._receive()
             if not data:
                 raise ProtocolError("the connection ended in the middle of the body")
             if body := self._decoded(data):
                 return body
+        return b""
+
+    def _first(self) -> bytes:
+        """Return what came together with the head and lies in the file's buffer, or what comes."""
+        self._receive = partial(self._socket.recv, READ_SIZE)
+        return self._in_buffer() or self._receive()
+
+    def _in_buffer(self) -> bytes:
+        timeout = self._socket.gettimeout()
+        self._socket.settimeout(0.0)
+        try:
+            with suppress(ssl.SSLWantReadError):
+                data: bytes = self._inner.fp.read1(READ_SIZE)
+                return data
+        finally:
+            self._socket.settimeout(timeout)
+            self._inner.fp = self._inner.fp.detach()  # with it goes the buffer
         return b""
 
     def _decoded(self, data: bytes) -> bytes:

@@ -1,7 +1,10 @@
 """Chunked bodies off the socket: in any pieces, with all that the framing allows or forbids."""
 
 import socket
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import urllib3
@@ -12,18 +15,36 @@ from urllib3.exceptions import ProtocolError
 
 from app.backend.chunked import LONGEST_LINE, ChunkedBody, is_plain_chunked
 
+ROOT = Path(__file__).parents[2]
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n"
 
 
 class Inner:
-    """Stands in for http.client's response: gives what the test wants, read by read."""
+    """Stands in for http.client's response and its socket: gives what the test wants.
+
+    The first piece came together with the head.
+    """
 
     def __init__(self, pieces):
         self._pieces = list(pieces)
-        self.fp = self
+        self.fp = self.raw = self._sock = self
         self.closed = False
+        self.timeout = 7.0
+
+    def gettimeout(self):
+        return self.timeout
+
+    def settimeout(self, seconds):
+        self.timeout = seconds
+
+    def detach(self):
+        return self
 
     def read1(self, _size):
+        assert self.timeout == 0.0  # it must not wait
+        return self.recv(_size)
+
+    def recv(self, _size):
         return self._pieces.pop(0) if self._pieces else b""
 
     def close(self):
@@ -160,3 +181,34 @@ def test_a_socket_that_times_out_says_so():
         with pytest.raises(socket.timeout):
             body.read()
         raw.close()
+
+
+WAITING = """
+from gevent import monkey; monkey.patch_all()
+import http.client, socket, tracemalloc
+import gevent, urllib3
+from app.backend import chunked
+ours, theirs = socket.socketpair()
+theirs.sendall(b"HTTP/1.1 200 OK\\r\\ntransfer-encoding: chunked\\r\\n\\r\\n5\\r\\nfirst\\r\\n")
+inner = http.client.HTTPResponse(ours)
+inner.begin()
+raw = urllib3.HTTPResponse(inner, headers=dict(inner.headers), preload_content=False)
+assert chunked.is_plain_chunked(raw)
+body = chunked.ChunkedBody(raw)
+assert body.read() == b"first"
+tracemalloc.start()
+reader = gevent.spawn(body.read)
+gevent.idle()
+held = tracemalloc.take_snapshot().statistics("filename")
+print(sum(one.size for one in held if one.traceback[0].filename == chunked.__file__))
+theirs.sendall(b"6\\r\\nsecond\\r\\n")
+assert reader.get() == b"second"
+"""
+
+
+def test_a_body_that_is_waited_for_holds_no_buffer():
+    """Most streams wait most of the time, and a worker may have a thousand of them."""
+    ran = subprocess.run(
+        [sys.executable, "-c", WAITING], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert int(ran.stdout) < 4096
