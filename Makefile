@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # More than cores: many tests wait for processes, sockets and clocks.
 TEST_PROCESSES ?= 3
 
-.PHONY: help run test longtest chaos soak fuzz lint format bench bench-peers clean
+.PHONY: help run test chaos soak fuzz lint format bench bench-peers clean
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -13,9 +13,6 @@ run: $(VENV)/.installed ## Serve on 127.0.0.1:8080 (settings: environment or .en
 
 test: $(VENV)/.installed-test ## Run the whole test suite
 	@$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
-
-longtest: $(VENV)/.installed-test ## Run it with the tests that take minutes, too
-	@LONG_TESTS=1 $(BIN)/pytest
 
 chaos: $(VENV)/.installed-test ## Play every fault at every place, and print what clients see
 	@$(BIN)/python -m tests.chaos

@@ -203,7 +203,6 @@ def test_keepalives_hold_a_silence_that_would_outlast_nginx(world, gated):
     assert "timed out" not in nginx.errors
 
 
-@pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="takes 65 s: make longtest")
 @pytest.mark.timeout(150)
 def test_the_shipped_figures_hold_a_minute_of_silence(tmp_path):
     gated = GatedUpstream()
