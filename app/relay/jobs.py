@@ -117,9 +117,10 @@ class AnswerJob(_ConversationJob):
     def resume(self) -> AnswerJob | None:
         """Return the job of going on from what was sent, None when that would not be sound."""
         sent, cut = self._sent, self.answer
-        if sent is None or cut is None or not sent.resumable:
+        if sent is None or not sent.resumable:
             return None
-        sent.cut(cut.usage)
+        if cut is not None:  # else this attempt was refused before it brought anything
+            sent.cut(cut.usage)
         return AnswerJob(
             self._asked.resumed(sent.text),
             self._upstream,
