@@ -94,10 +94,10 @@ class BlockWriter:
         self.close()
 
     def tool(self, kind: str, tool_id: str, name: str, arguments: dict[str, Any]) -> None:
-        """Write a ``tool_use`` or ``server_tool_use`` block; raises `BadAnswer` on NaN."""
+        """Write a ``tool_use`` or ``server_tool_use`` block; raises `BadAnswer` on no JSON."""
         try:
             text = json.dumps(arguments, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise BadAnswer("The upstream sent function arguments that are not JSON.") from None
         self.open({"type": kind, "id": tool_id, "name": name, "input": {}})
         self.delta({"type": "input_json_delta", "partial_json": text})

@@ -36,8 +36,11 @@ class CallWriter:
         self._notes = notes
         self._partial: PartialCall | None = None
         self._refused = False
+        self._skipping = False
         self._newest = ("", -1)
         self.count = 0
+        self.dropped = False
+        """A call that was under way could not be written."""
 
     @property
     def newest_nonce(self) -> str:
@@ -55,14 +58,17 @@ class CallWriter:
         if self._refused:
             return
         name, call_id = call.get("name"), _word(call.get("id"))
-        if isinstance(name, str) and name:
+        if not isinstance(name, str | None):
+            raise BadAnswer("The upstream sent a function call whose name is no text.")
+        if name:
             self.complete()
-            if self._context.one_call_only and self.count:
+            self._skipping = self._context.one_call_only and self.count > 0
+            if self._skipping:
                 return
             thinking.lead_to(signature)
             self._partial = PartialCall(name, call_id, signature)
         elif self._partial is None:
-            if call.get("args"):
+            if (call.get("args") or call.get("partialArgs")) and not self._skipping:
                 raise BadAnswer("The upstream sent a function call without a name.")
             return  # the end mark of a call that is complete or was dropped
         elif signature and not self._partial.signature:
@@ -74,7 +80,10 @@ class CallWriter:
     def complete(self, *, whole: bool = True) -> None:
         """Write the call under way, if there is one; drop it when it can't be ``whole``."""
         call, self._partial = self._partial, None
-        if call is None or not whole:
+        if call is None:
+            return
+        if not whole:
+            self.dropped = True
             return
         if call.mid_string:
             raise BadAnswer("The upstream left a function call unfinished.")
@@ -92,7 +101,7 @@ class CallWriter:
             return names[name]
         for namespace in _NAMESPACES:
             bare = name.removeprefix(namespace)
-            if bare != name and name not in known and (bare in names or bare in known):
+            if bare and bare != name and name not in known:
                 return names.get(bare, bare)
         return name
 

@@ -45,6 +45,19 @@ class Ending:
     stop_details: dict[str, Any] | None = None
 
 
+def weight(reason: str) -> int:
+    """Return how much a finish reason says: of two in one answer, the heavier one counts."""
+    if reason in ("", "FINISH_REASON_UNSPECIFIED"):
+        return 0
+    if reason == "STOP":
+        return 1
+    if reason in FAULTS:
+        return 5
+    if reason in _REFUSALS:
+        return 4
+    return 3 if reason in _CUT else 2
+
+
 def fault(reason: str, message: str) -> BadAnswer:
     """Return the error for a finish reason of `FAULTS`; ``message`` is Gemini's own, may be ""."""
     return BadAnswer(f"The upstream answer is unusable ({reason}){_told(message)}.")

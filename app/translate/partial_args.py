@@ -21,6 +21,9 @@ _ESCAPED = re.compile(r"\\(.)")
 _LONGEST_GAP = 1000
 """Array items that a path may skip; more is a broken path, not an argument."""
 
+_DEEPEST_PATH = 200
+"""Steps of a path; more is no argument, and too deep for JSON readers."""
+
 Path = tuple[str | int, ...]
 
 
@@ -47,9 +50,12 @@ class PartialCall:
         elif whole is not None:
             raise BadAnswer("The upstream sent function arguments that are not an object.")
         pieces = call.get("partialArgs")
-        for piece in pieces if isinstance(pieces, list) else ():
-            if isinstance(piece, dict):
-                self._put(piece)
+        if not isinstance(pieces, list | None):
+            raise BadAnswer("The upstream streamed function arguments that are not a list.")
+        for piece in pieces or ():
+            if not isinstance(piece, dict):
+                raise BadAnswer("The upstream streamed a function argument that is not an object.")
+            self._put(piece)
 
     def _put(self, piece: Mapping[str, Any]) -> None:
         path = _parse(piece.get("jsonPath"))
@@ -98,7 +104,7 @@ def _parse(path: object) -> Path:
         else:
             steps.append(_ESCAPED.sub(r"\1", single if single is not None else double))
         at = step.end()
-    if not steps or not isinstance(steps[0], str):
+    if not steps or not isinstance(steps[0], str) or len(steps) > _DEEPEST_PATH:
         raise BadAnswer("The upstream streamed a function argument with a broken JSON path.")
     return tuple(steps)
 

@@ -26,6 +26,12 @@ from app.translate.thinking import ThinkingWriter
 from app.translate.usage import UsageMeter
 
 _SERVER_PARTS = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
+_PART_TYPES: Mapping[str, type] = {
+    "text": str,
+    "thought": bool,
+    **dict.fromkeys(("functionCall", *_SERVER_PARTS), dict),
+}
+"""What a part's fields must be where they are set; others are not known or carry no content."""
 
 
 class StreamTranslator:
@@ -100,7 +106,7 @@ class StreamTranslator:
         served = chunk.get("modelVersion")
         if served and isinstance(served, str):
             self.served_model = served
-        candidate = _first(chunk.get("candidates"))
+        candidate = _first(_list(chunk, "candidates"))
         if candidate is None:
             self._read_envelope(chunk)
             return self._writer.take()
@@ -112,15 +118,17 @@ class StreamTranslator:
         if self._searchable and self._meter.fed_by_tools:
             self._holding = True
         content = candidate.get("content")
-        parts = content.get("parts") if isinstance(content, dict) else None
-        if isinstance(parts, list):
-            for part in parts:
-                if isinstance(part, dict):
-                    if self._holding and self._hold(part):
-                        continue
-                    self._part(part)
-                    if self.done:
-                        break
+        if content is None:
+            return self._writer.take()
+        if not isinstance(content, dict):
+            raise _malformed("content")
+        for part in _list(content, "parts"):
+            _check(part)
+            if self._holding and self._hold(part):
+                continue
+            self._part(part)
+            if self.done:
+                break
         return self._writer.take()
 
     def finish(self) -> list[Event]:
@@ -138,7 +146,10 @@ class StreamTranslator:
         if not self.done:
             self._settle(whole=self._finish_reason == "STOP")
         if not self.done:
-            self._end(self._blocked or self._judged())
+            ending = self._blocked or self._judged()
+            if self._calls.dropped and ending.stop_reason not in ("max_tokens", "refusal"):
+                raise BadAnswer("The upstream left a function call unfinished.")
+            self._end(ending)
         return self._writer.take()
 
     def _judged(self) -> ends.Ending:
@@ -170,13 +181,17 @@ class StreamTranslator:
             self._blocked = ends.blocked(reason, _text(feedback.get("blockReasonMessage")))
 
     def _read_end(self, candidate: Mapping[str, Any]) -> None:
-        """Read the finish reason; a STOP in a later chunk does not soften an earlier one.
+        """Read the finish reason; one in a later chunk does not soften an earlier one.
 
         An unusable answer of which nothing was sent is given up at once, so that the call that
         a chunk with UNEXPECTED_TOOL_CALL may hold never leaves.
         """
-        reason = _text(candidate.get("finishReason"))
-        if not reason or (reason == "STOP" and self._finish_reason):
+        reason = candidate.get("finishReason")
+        if not isinstance(reason, str):
+            if reason is None:
+                return
+            raise _malformed("finishReason")
+        if not reason or ends.weight(reason) < ends.weight(self._finish_reason):
             return
         self._finish_reason = reason
         self._finish_message = _text(candidate.get("finishMessage"))
@@ -248,18 +263,18 @@ class StreamTranslator:
         signature = part.get("thoughtSignature", "")
         if type(signature) is not str or not signature.isascii():
             signature = ""
-        text = part.get("text")
-        if part.get("thought"):
+        text, call = part.get("text"), part.get("functionCall")
+        if text and not call:
+            call = None
+        if part.get("thought") and call is None:
             if self._context.thinking != "off":
                 self._settle()
                 self._thinking.thought(_text(text), signature)
-        elif text and isinstance(text, str):
+        elif call is not None:
+            self._call(call, "" if part.get("thought") else _text(text), signature)
+        elif text:
             self._text(text, signature)
-        elif isinstance(part.get("functionCall"), dict):
-            self._settle_text()
-            if not self.done:
-                self._calls.part(part["functionCall"], signature, self._thinking)
-        elif kind := next((k for k in _SERVER_PARTS if isinstance(part.get(k), dict)), None):
+        elif kind := next((k for k in _SERVER_PARTS if part.get(k) is not None), None):
             self._settle()
             self._thinking.end()
             if not self.done:
@@ -270,6 +285,14 @@ class StreamTranslator:
             self._media = True
         elif signature:
             self._signed_nothing(signature)
+
+    def _call(self, call: Mapping[str, Any], text: str, signature: str) -> None:
+        """Translate a ``functionCall``; ``text`` stood in the same part and may not get lost."""
+        if text:
+            self._text(text, "")
+        self._settle_text()
+        if not self.done:
+            self._calls.part(call, signature, self._thinking)
 
     def _server_part(self, kind: str, part: Mapping[str, Any], signature: str) -> None:
         if kind == "executableCode":
@@ -382,13 +405,41 @@ class StreamTranslator:
         }
 
 
-def _first(candidates: object) -> Mapping[str, Any] | None:
+def _first(candidates: list[Any]) -> Mapping[str, Any] | None:
     """Return the candidate to show: the one with index 0, which may go unsaid."""
-    if isinstance(candidates, list):
-        for candidate in candidates:
-            if isinstance(candidate, dict) and not candidate.get("index"):
-                return candidate
+    for candidate in candidates:
+        if not isinstance(candidate, dict):
+            raise _malformed("candidates")
+        index = candidate.get("index")
+        if isinstance(index, str):
+            raise _malformed("index")
+        if not index:
+            return candidate
     return None
+
+
+def _check(part: object) -> None:
+    """Raise `BadAnswer` for a part of which something would get lost in a seemingly good answer."""
+    if not isinstance(part, dict):
+        raise _malformed("parts")
+    for name, value in part.items():
+        kind = _PART_TYPES.get(name)
+        if kind is not None and value is not None and not isinstance(value, kind):
+            raise _malformed(name)
+
+
+def _list(holder: Mapping[str, Any], name: str) -> list[Any]:
+    """Return what a repeated field holds; null is nothing, as in all proto JSON."""
+    value = holder.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise _malformed(name)
+    return value
+
+
+def _malformed(name: str) -> BadAnswer:
+    return BadAnswer(f"The upstream sent a malformed answer: its {name} can't be read.")
 
 
 def _visible_text(part: Mapping[str, Any]) -> str:

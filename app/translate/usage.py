@@ -6,9 +6,11 @@ yet, so the last value of each field wins.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+_COUNT = re.compile(r"[0-9]{1,19}")
 _FIELDS = (
     "promptTokenCount",
     "cachedContentTokenCount",
@@ -36,7 +38,7 @@ class UsageMeter:
                 continue
             if type(value) is int and value >= 0:
                 self._counts[field] = value
-            elif isinstance(value, str) and value.isdecimal() and value.isascii():
+            elif isinstance(value, str) and _COUNT.fullmatch(value):
                 self._counts[field] = int(value)  # proto JSON may write an int64 as a string
 
     @property

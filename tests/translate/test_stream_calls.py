@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import reduce
 
 import pytest
 from answers import STOP, TARGET, check_grammar, chunk, context, fold, nonces, text_chunk, translate
@@ -35,18 +36,22 @@ def test_names_come_back_as_the_client_knows_them():
         "default_api:long_name_1",
         "default_api.Read",
         "default_api:other",
+        "default_api.mine",
+        "default_api:",
         "Read",
     ]
     blocks, _ = content(
         *(chunk(call(name)) for name in names),
         tool_names={"long_name_1": "mcp__a.very.long.name"},
-        known_tools=frozenset({"Read", "mcp__a.very.long.name"}),
+        known_tools=frozenset({"Read", "mcp__a.very.long.name", "default_api.mine"}),
     )
     assert [block["name"] for block in blocks] == [
         "mcp__a.very.long.name",
         "mcp__a.very.long.name",
         "Read",
-        "default_api:other",
+        "other",
+        "default_api.mine",
+        "default_api:",
         "Read",
     ]
 
@@ -80,6 +85,12 @@ def test_no_arguments_are_an_empty_object(args):
         call(args="{}"),
         call(args={"x": float("nan")}),
         {"functionCall": {"args": {"x": 1}}},
+        {"functionCall": {"partialArgs": [{"jsonPath": "$.a", "numberValue": 1}]}},
+        {"functionCall": {"name": 5}},
+        {"functionCall": {"name": "look", "partialArgs": "$.a"}},
+        {"functionCall": {"name": "look", "partialArgs": ["$.a"]}},
+        {"functionCall": {"name": "look", "partialArgs": [{"jsonPath": "$" + ".a" * 9999}]}},
+        call(args=reduce(lambda inner, _: {"a": inner}, range(5000), {})),
     ],
 )
 def test_a_call_that_can_not_be_one_is_a_bad_answer(part):
@@ -91,6 +102,30 @@ def test_only_the_first_call_passes_when_one_was_asked_for():
     parts = [call("a"), call("b"), {"text": "done"}, call("c")]
     blocks, _ = content(chunk(*parts), one_call_only=True)
     assert [b.get("name", b.get("text")) for b in blocks] == ["a", "done"]
+
+
+def test_pieces_of_a_call_that_does_not_pass_do_not_pass_either():
+    second = call("b", willContinue=True)
+    pieces = {"functionCall": {"partialArgs": [{"jsonPath": "$.a", "numberValue": 1}]}}
+    blocks, _ = content(chunk(call("a")), chunk(second), chunk(pieces), one_call_only=True)
+    assert [(block["name"], block["input"]) for block in blocks] == [("a", {})]
+
+
+def test_a_call_is_a_call_whatever_else_its_part_says():
+    part = call("a", args={"x": 1})
+    blocks, _ = content(chunk(part | {"thought": True}), chunk(part | {"text": "So:"}))
+    assert [(b.get("text"), b.get("input")) for b in blocks] == [
+        (None, {"x": 1}),
+        ("So:", None),
+        (None, {"x": 1}),
+    ]
+
+
+@pytest.mark.parametrize("reason", ["OTHER", "TOO_MANY_TOOL_CALLS", "FROM_THE_FUTURE"])
+def test_a_streamed_call_that_something_else_cut_is_no_good_end(reason):
+    begun = {"functionCall": {"name": "look", "willContinue": True}}
+    with pytest.raises(BadAnswer, match="unfinished"):
+        translate([chunk({"text": "I look."}, begun), chunk(finishReason=reason)])
 
 
 def test_a_long_signature_is_noted_under_the_calls_nonce():

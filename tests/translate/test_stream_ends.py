@@ -163,6 +163,89 @@ def test_a_stop_does_not_soften_a_refusal():
     assert ended(text_chunk("a", finishReason="SAFETY"), STOP)["stop_reason"] == "refusal"
 
 
+@pytest.mark.parametrize(
+    ("reasons", "counts"),
+    [
+        (("SAFETY", "MAX_TOKENS"), "refusal"),
+        (("MAX_TOKENS", "SAFETY"), "refusal"),
+        (("MAX_TOKENS", "OTHER"), "max_tokens"),
+        (("FINISH_REASON_UNSPECIFIED", "MAX_TOKENS"), "max_tokens"),
+        (("FINISH_REASON_UNSPECIFIED", "STOP"), "end_turn"),
+    ],
+)
+def test_of_two_reasons_the_graver_counts(reasons, counts):
+    message = ended(*(text_chunk("a", finishReason=reason) for reason in reasons))
+    assert message["stop_reason"] == counts
+
+
+def test_a_fault_stays_one_whatever_follows():
+    with pytest.raises(BadAnswer, match="MALFORMED"):
+        ended(
+            text_chunk("a"),
+            chunk(finishReason="MALFORMED_FUNCTION_CALL"),
+            chunk(finishReason="OTHER"),
+        )
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"candidates": {}},
+        {"candidates": [None]},
+        {"candidates": ["x"]},
+        {"candidates": [{"index": "0"}]},
+        {"candidates": [{"content": "x"}]},
+        {"candidates": [{"content": [{"text": "x"}]}]},
+        {"candidates": [{"content": {"parts": "x"}}]},
+        {"candidates": [{"content": {"parts": {"text": "x"}}}]},
+        {"candidates": [{"finishReason": 1}]},
+        *(
+            chunk(part)
+            for part in (
+                None,
+                "x",
+                {"text": 5},
+                {"text": ["x"]},
+                {"text": "x", "thought": "false"},
+                {"functionCall": "x"},
+                {"functionCall": []},
+                {"executableCode": "x"},
+                {"codeExecutionResult": 1},
+                {"toolCall": "x"},
+                {"toolResponse": []},
+            )
+        ),
+    ],
+)
+def test_content_that_can_not_be_read_is_never_left_out_of_a_good_answer(broken):
+    for behind in ([STOP], []):
+        with pytest.raises(BadAnswer):
+            translate([text_chunk("so far"), broken, *behind])
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        {},
+        {"candidates": None},
+        {"candidates": []},
+        {"candidates": [{}]},
+        {"candidates": [{"content": None, "finishReason": None, "index": None}]},
+        {"candidates": [{"content": {"parts": None}}]},
+        {"candidates": [{"content": {"parts": []}, "finishReason": ""}]},
+        chunk({"text": None, "functionCall": None, "thought": None}),
+        chunk({"new": 5}),
+        {"usageMetadata": {"promptTokenCount": "9" * 5000, "candidatesTokenCount": -1}},
+        {"usageMetadata": [], "modelVersion": 4, "promptFeedback": "x"},
+    ],
+)
+def test_what_is_null_or_unknown_is_nothing(nothing):
+    message = ended(nothing, text_chunk("a"), nothing, STOP)
+    assert (message["content"][0]["text"], message["stop_reason"]) == ("a", "end_turn")
+    with pytest.raises(BadAnswer):
+        translate([nothing])
+
+
 @pytest.mark.parametrize("error", [{"code": 503, "message": "overloaded"}, "overloaded"])
 @pytest.mark.parametrize("beside", [{}, {"candidates": [{"finishReason": "STOP"}]}])
 def test_an_error_object_in_the_stream_is_no_end(error, beside):
