@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import zlib
 from typing import Any, NoReturn
@@ -53,7 +54,7 @@ def read_json(request: Request, limit: int, deadline: BodyDeadline) -> Any:
 def _decoded(raw: bytes) -> Any:
     """Return what the fast decoder refuses and clients send nevertheless; raises `ApiError`."""
     try:
-        body = json.loads(raw, parse_constant=_not_json)
+        body = json.loads(raw, parse_constant=_not_json, parse_float=_finite)
     except RecursionError:
         raise ApiError(400, "The request body is nested too deeply.") from None
     except (ValueError, UnicodeDecodeError) as error:
@@ -69,6 +70,11 @@ def too_large(limit: int) -> ApiError:
 
 def _not_json(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON value")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _not_json(text)
 
 
 def _gunzip(raw: bytes, limit: int) -> bytes:

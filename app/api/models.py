@@ -72,7 +72,7 @@ def _page(models: list[Model], args: Any) -> dict[str, Any]:
 def _limit(text: str | None) -> int:
     if not text:
         return DEFAULT_LIMIT
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_LIMIT:
+    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= MAX_LIMIT:
         raise ApiError(400, f"limit: Input should be a whole number from 1 to {MAX_LIMIT}")
     return int(text)
 

@@ -104,10 +104,10 @@ class Conversation:
         user = (self._body.get("metadata") or {}).get("user_id") or ""
         try:
             session = json.loads(user).get("session_id", "")
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             session = user.rpartition("_session_")[2] if "_session_" in user else ""
         if session:
-            return str(session)
+            return str(session).encode("utf-8", "replace").decode()  # may hold half an emoji
         first = next((m for m in self._body["messages"] if m["role"] == "user"), None)
         start = json.dumps(
             [_texts(self._body.get("system")), _texts(first and first.get("content"))]

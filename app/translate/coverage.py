@@ -65,8 +65,12 @@ FIELDS = (
 
 BLOCKS = (
     Entry("text", "mapped", "`citations` are dropped"),
-    Entry("image", "mapped", "base64, or a URL that Google fetches (Gemini 3 and later); no GIF"),
-    Entry("document", "mapped", "PDF, text, blocks, or a URL; title and context as text"),
+    Entry(
+        "image",
+        "mapped",
+        "base64, or a public URL that Google fetches (Gemini 3 and later); no GIF",
+    ),
+    Entry("document", "mapped", "PDF, text, blocks, or a public URL; title and context as text"),
     Entry("search_result", "approximated", "as text with title and source"),
     Entry("thinking", "mapped", "signed ones of Gemini's return as they were; others are dropped"),
     Entry("redacted_thinking", "ignored", "only Claude can read it"),

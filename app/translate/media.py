@@ -6,6 +6,7 @@ import base64
 import binascii
 import mimetypes
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from app.translate.errors import InvalidRequest
 from app.translate.target import Target
 
 IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"})
+_NOT_PUBLIC = ("localhost", ".internal", ".local", "generativelanguage.googleapis.com")
 
 
 def media_part(block: Mapping[str, Any], path: str, target: Target) -> dict[str, Any]:
@@ -49,6 +51,35 @@ def check_base64(data: str, path: str) -> None:
         base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
         raise InvalidRequest(f"{path}: Input is not valid base64") from None
+
+
+def check_url(url: str, path: str) -> None:
+    """Raise `InvalidRequest` unless ``url`` is one that anybody may read.
+
+    Google fetches it, some kinds with the account's own rights: ``gs://`` buckets and uploaded
+    files are the operator's, not the client's.
+    """
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").rstrip(".")
+    except ValueError:
+        raise InvalidRequest(f"{path}: Input should be a valid URL") from None
+    if (
+        parts.scheme not in ("http", "https")
+        or not host
+        or "@" in parts.netloc
+        or host.endswith(_NOT_PUBLIC)
+        or not _public_address(host)
+    ):
+        raise InvalidRequest(f"{path}: Only public http and https URLs are supported")
+
+
+def _public_address(host: str) -> bool:
+    """Tell whether ``host`` is a name, or an address that is reachable from everywhere."""
+    try:
+        return ip_address(host).is_global
+    except ValueError:
+        return not host.replace(".", "").isdecimal()  # 127.1 and 2130706433 are addresses, too
 
 
 def _mime_of(url: str, kind: str) -> str:

@@ -18,6 +18,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,6 +40,7 @@ NONCE_LENGTH = 22
 TOOL_PREFIX = "toolu_"
 SERVER_TOOL_PREFIX = "srvtoolu_"
 _THINKING_MARK = "g1"
+_LENGTH = re.compile(r"[0-9]{1,12}")
 _FLAVOUR_CODES = {"gemini": "g", "vertex": "v", "code_assist": "c"}
 _FLAVOURS = {code: flavour for flavour, code in _FLAVOUR_CODES.items()}
 _STANDARD, _VERBATIM = b"s", b"x"
@@ -180,7 +182,7 @@ def pack_thinking(own: str, following: str, target: Target, *, length: int = 0) 
 def unpack_thinking(signature: str) -> ThinkingRef | None:
     """Return what `pack_thinking` wrote, None for a signature that is not ours (Claude's own)."""
     fields = signature.split(".")
-    if len(fields) != 5 or fields[0] != _THINKING_MARK or not fields[4].isdecimal():
+    if len(fields) != 5 or fields[0] != _THINKING_MARK or not _LENGTH.fullmatch(fields[4]):
         return None
     origin = Origin.decode(fields[1])
     if origin is None:

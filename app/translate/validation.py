@@ -14,7 +14,7 @@ from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
 
 from app.translate.contents import blocks_of
 from app.translate.errors import InvalidRequest
-from app.translate.media import check_base64
+from app.translate.media import check_base64, check_url
 
 DEEPEST = 200
 """Levels of lists and objects in a request."""
@@ -438,5 +438,7 @@ def _check_source(source: dict[str, Any], path: str) -> None:
         if not isinstance(source.get("media_type"), str):
             raise InvalidRequest(f"{path}.media_type: Field required")
         check_base64(value, f"{path}.data")
+    elif kind == "url":
+        check_url(value, f"{path}.url")
     elif kind == "content":
         _check_content(value, f"{path}.content")

@@ -195,3 +195,51 @@ def test_nesting_without_end_is_refused_without_a_crash():
 )
 def test_googles_wording_becomes_the_one_that_clients_know(google, client):
     assert client_message(google) == client
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "file:///etc/passwd",
+        "gs://the-operators-bucket/x.png",
+        "data:image/png;base64,QUJD",
+        "https://generativelanguage.googleapis.com/v1beta/files/of-someone-else",
+        "http://localhost/x.png",
+        "http://metadata.google.internal/x",
+        "http://169.254.169.254/latest",
+        "http://10.0.0.1/x.png",
+        "http://2130706433/x.png",
+        "http://[::1]/x.png",
+        "https://user:password@x.example/a.png",
+    ],
+)
+def test_a_url_that_only_some_may_read_is_refused(url):
+    assert refusal(messages=image(source={"type": "url", "url": url})) == (
+        "messages.0.content.1.source.url: Only public http and https URLs are supported"
+    )
+
+
+def test_a_broken_url_is_refused_without_a_crash():
+    assert refusal(messages=image(source={"type": "url", "url": "https://[x/a.png"})) == (
+        "messages.0.content.1.source.url: Input should be a valid URL"
+    )
+
+
+@pytest.mark.parametrize(
+    "user_id", ["[" * 100_000, '{"session_id": "\\ud83d"}', '{"session_id": {}}']
+)
+def test_any_user_id_makes_a_key_for_the_rotation(user_id):
+    request = load_messages({**GOOD, "metadata": {"user_id": user_id}})
+    assert Conversation(request, "gemini-3.8-flash").affinity_key.encode()
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "\u0663", "-1", "1e3"])
+def test_a_signature_that_only_looks_like_ours_is_dropped(length):
+    thinking = {"type": "thinking", "thinking": "x", "signature": f"g1.g3a1b2c3d4.a.b.{length}"}
+    said = {"role": "assistant", "content": [thinking, {"type": "text", "text": "y"}]}
+    request = load_messages({**GOOD, "messages": [USER, said, USER]})
+    rendered = Conversation(request, "gemini-3.8-flash").render(
+        Target("gemini", "gemini-3.8-flash"), {}
+    )
+    assert rendered["contents"][1]["parts"] == [{"text": "y"}]
