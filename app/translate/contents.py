@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from app.translate.media import media_part
@@ -44,7 +45,10 @@ class ContentsWriter:
     names: Mapping[str, str]
     contents: list[dict[str, Any]] = field(default_factory=list)
     _calls: dict[str, tuple[str, str]] = field(default_factory=dict)
-    _order: list[str] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=count)
+    _rank: dict[str, int] = field(default_factory=dict)
+    _ranks: dict[int, int] = field(default_factory=dict)
+    _signed_call: bool = False
 
     def write(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return ``contents`` for validated ``messages``."""
@@ -70,12 +74,15 @@ class ContentsWriter:
             before = self.contents[-1]["parts"]
             if role == "user" and any("functionResponse" in part for part in parts):
                 responses = [part for part in (*before, *parts) if "functionResponse" in part]
+                responses.sort(key=lambda part: self._ranks.get(id(part), 0))
                 others = [part for part in (*before, *parts) if "functionResponse" not in part]
                 before[:] = [*responses, *others]
             else:
                 before += parts
         else:
             self.contents.append({"role": role, "parts": parts})
+        if role == "user":
+            self._signed_call = False
 
     # Model turns
 
@@ -83,7 +90,6 @@ class ContentsWriter:
         parts: list[Part] = []
         following: Signed | None = None
         length = 0
-        signed_call = False
         for block in blocks:
             kind = block.get("type")
             if kind == "thinking":
@@ -98,11 +104,9 @@ class ContentsWriter:
                 parts += self._text(block["text"], following, length)
             elif kind == "tool_use":
                 part = self._call(block, following)
-                if "thoughtSignature" in part:
-                    signed_call = True
-                elif not signed_call and self.target.family not in "12":
-                    part["thoughtSignature"] = PLACEHOLDER
-                    signed_call = True
+                if not self._signed_call and self.target.family not in "12":
+                    part.setdefault("thoughtSignature", PLACEHOLDER)
+                self._signed_call = True  # of the calls of one turn, only the first needs one
                 parts.append(part)
                 parts += self._behind(block)
             elif kind == "server_tool_use":
@@ -137,7 +141,7 @@ class ContentsWriter:
         name = self.names.get(block["name"]) or google_name(block["name"])
         call_id = self._call_id(block["id"], ref)
         self._calls[block["id"]] = (name, call_id)
-        self._order.append(block["id"])
+        self._rank[block["id"]] = next(self._numbers)
         call: dict[str, Any] = {"name": name, "args": block.get("input") or {}}
         if call_id:
             call["id"] = call_id
@@ -224,8 +228,8 @@ class ContentsWriter:
                 responses[block["tool_use_id"]] = self._response(block, where)
             else:
                 others += self._plain(block, where)
-        rank = {tool_id: number for number, tool_id in enumerate(self._order)}
-        ordered = sorted(responses, key=lambda tool_id: rank.get(tool_id, len(rank)))
+        ordered = sorted(responses, key=self._rank.__getitem__)
+        self._ranks.update((id(responses[each][0]), self._rank[each]) for each in ordered)
         siblings = [part for tool_id in ordered for part in responses[tool_id][1]]
         return [*(responses[tool_id][0] for tool_id in ordered), *siblings, *others]
 

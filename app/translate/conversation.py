@@ -32,6 +32,10 @@ from app.translate.tools import read_tools
 MOST_STORE_KEYS = 400
 BILLING_MARK = "x-anthropic-billing-header:"
 IMAGE_TOKENS = 1200
+GO_ON = (
+    "Your last message was cut off. Go on with it from exactly where it ends, without repeating "
+    "any of it and without a comment."
+)
 
 
 class Conversation:
@@ -187,8 +191,11 @@ class Conversation:
 
     @cached_property
     def _prefill(self) -> str:
-        last = self._body["messages"][-1]
-        if last["role"] != "assistant":
+        said = (
+            m for m in reversed(self._body["messages"]) if m["role"] != "system" or m["content"]
+        )
+        last = next(said, None)
+        if last is None or last["role"] != "assistant":
             return ""
         blocks = blocks_of(last.get("content"))
         if any(block.get("type") not in ("text", "thinking") for block in blocks):
@@ -199,18 +206,9 @@ class Conversation:
     def _shared(self, target: Target, notes: Mapping[str, str]) -> dict[str, Any]:
         writer = ContentsWriter(target, notes, self._tools.names)
         contents = writer.write(self._body["messages"])
-        if self._prefill and not self._facts.prefill:
-            contents.append(
-                {
-                    "role": "user",
-                    "parts": [
-                        {
-                            "text": "Your last message was cut off. Go on with it from exactly "
-                            "where it ends, without repeating any of it and without a comment."
-                        }
-                    ],
-                }
-            )
+        if contents and contents[-1]["role"] == "model" and not self._facts.prefill:
+            wanted = GO_ON if self._prefill else "(continue)"
+            contents.append({"role": "user", "parts": [{"text": wanted}]})
         if not contents:
             raise InvalidRequest("messages: nothing in them can be sent to Gemini")
         body: dict[str, Any] = {"contents": contents}

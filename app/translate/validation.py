@@ -320,9 +320,15 @@ class _Pairing:
             self.end()
             self._known.clear()
             self._answering = False
-        calls = [block["id"] for block in blocks if block.get("type") == "tool_use"]
-        self._known.update(calls)
-        self._open.update(dict.fromkeys(calls, number))
+        for place, block in enumerate(blocks):
+            if block.get("type") != "tool_use":
+                continue
+            if block["id"] in self._known:
+                raise InvalidRequest(
+                    f"messages.{number}.content.{place}: `tool_use` ids must be unique"
+                )
+            self._known.add(block["id"])
+            self._open[block["id"]] = number
 
     def user(self, blocks: list[Mapping[str, Any]], number: int) -> None:
         self._answering = self._answering or bool(blocks)
@@ -336,7 +342,11 @@ class _Pairing:
                     f"`tool_result` blocks: {tool_id}. Each `tool_result` block must have a "
                     "corresponding `tool_use` block in the previous message."
                 )
-            self._open.pop(tool_id, None)
+            if self._open.pop(tool_id, None) is None:
+                raise InvalidRequest(
+                    f"messages.{number}.content.{place}: each tool_use must have a single result. "
+                    f"Found multiple `tool_result` blocks with id: {tool_id}"
+                )
 
     def end(self) -> None:
         if self._open:

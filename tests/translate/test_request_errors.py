@@ -119,6 +119,15 @@ def refusal(gemini="gemini-3.8-flash", **change):
             "Each `tool_result` block must have a corresponding `tool_use` block in the previous "
             "message.",
         ),
+        (
+            {"messages": [USER, CALL, RESULT, RESULT], "tools": [TOOL]},
+            "messages.3.content.0: each tool_use must have a single result. Found multiple "
+            "`tool_result` blocks with id: t1",
+        ),
+        (
+            {"messages": [USER, CALL, CALL, RESULT], "tools": [TOOL]},
+            "messages.2.content.0: `tool_use` ids must be unique",
+        ),
         ({"tools": [{"name": "f"}]}, "tools.0.input_schema: Field required"),
         ({"tools": [{"input_schema": {}}]}, "tools.0.name: Field required"),
         ({"tools": [TOOL, TOOL]}, "tools.1.name: Tool names must be unique: 'f'"),

@@ -302,6 +302,22 @@ def test_results_over_several_user_messages_are_one_turn():
     assert turn[2:] == [{"text": "note"}, {"text": "<system>\nmeanwhile\n</system>"}]
 
 
+@pytest.mark.parametrize("target", [NEW, OLD])
+def test_results_of_several_messages_go_back_in_call_order(target):
+    """Gemini 2 gives no ids: there, the order alone tells which call a result belongs to."""
+    asked = [
+        user(text("q")),
+        assistant(call("t1")),
+        assistant(call("t2")),
+        user(result("t2", "b")),
+        user(result("t1", "a")),
+    ]
+    for messages in (asked, [*asked, assistant(text("so")), *asked]):  # some clients reuse ids
+        for turn in contents(*messages, target=target, tools=[TOOL])[2::4]:
+            outputs = [part["functionResponse"]["response"]["output"] for part in turn["parts"][:2]]
+            assert outputs == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("target", "signature"),
     [
@@ -335,6 +351,19 @@ def test_history_without_signatures_gets_one_placeholder_a_turn():
     assert [part.get("thoughtSignature") for part in parts] == [PLACEHOLDER, None]
     ids = [part["functionCall"]["id"] for part in parts]
     assert len(set(ids)) == 2
+
+
+def test_calls_in_neighbouring_messages_are_one_turn_with_one_placeholder():
+    signed, _ = pack_tool_id(NONCE, "", "QUJD", NEW)
+    for first, signature in (("t1", PLACEHOLDER), (signed, "QUJD")):
+        parts = contents(
+            user(text("q")),
+            assistant(call(first)),
+            assistant(call("t2")),
+            user(result(first), result("t2")),
+            tools=[TOOL],
+        )[1]["parts"]
+        assert [part.get("thoughtSignature") for part in parts] == [signature, None]
 
 
 def test_signatures_in_the_store_come_back():
@@ -495,6 +524,21 @@ def test_prefill_is_continued_or_asked_to_be():
     assert "where it ends" in rendered[-1]["parts"][0]["text"]
     assert newer.reply_context(NEW).prefill == "It is"
     assert older.reply_context(OLD).prefill == ""
+
+
+@pytest.mark.parametrize(
+    ("behind", "end"),
+    [
+        ({"role": "system", "content": [], "output_config": {"effort": "low"}}, "where it ends"),
+        ({"role": "user", "content": " "}, "(continue)"),
+        (user({"type": "hologram"}), "(continue)"),
+        (assistant({"type": "redacted_thinking", "data": "x"}), "(continue)"),
+    ],
+)
+def test_no_request_to_a_new_model_ends_with_the_model(behind, end):
+    turns = contents(user(text("q")), assistant(text("It is")), behind)
+    assert [turn["role"] for turn in turns] == ["user", "model", "user"]
+    assert end in turns[-1]["parts"][0]["text"]
 
 
 def test_counting_asks_with_the_whole_request():
