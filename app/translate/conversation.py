@@ -175,8 +175,9 @@ class Conversation:
 
     @property
     def _json_mode(self) -> bool:
-        # Gemini 2 refuses JSON answers together with functions; the schema is told in words there.
-        return not (self._tools.declarations and model_family(self.model) in "12")
+        # Gemini 2 refuses JSON answers together with tools; the schema is told in words there.
+        tools = self._tools.declarations or self._tools.built_in
+        return not (tools and model_family(self.model) in "12")
 
     @cached_property
     def _unwanted_prefill(self) -> str:

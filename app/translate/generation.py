@@ -11,6 +11,9 @@ from app.translate.json_schema import clean
 MOST_STOP_SEQUENCES = 5
 """Gemini takes no more (https://ai.google.dev/api/generate-content#generationconfig)."""
 
+MOST_TOP_K = 64
+"""Vertex AI takes 1 to 64, and says so in a 400."""
+
 _LEVELS = ("MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH")
 _EFFORTS = {"low": "LOW", "medium": "MEDIUM", "high": "HIGH", "xhigh": "XHIGH", "max": "XHIGH"}
 _EFFORT_BUDGETS = {"low": 1024, "medium": 8192, "high": 24_576, "xhigh": 32_768, "max": 32_768}
@@ -30,6 +33,10 @@ def generation_config(
         for theirs, ours in (("temperature", "temperature"), ("top_p", "topP"), ("top_k", "topK")):
             if body.get(theirs) is not None:
                 config[ours] = body[theirs]
+        if "topK" in config:
+            config["topK"] = min(config["topK"], MOST_TOP_K)
+            if not config["topK"]:  # Anthropic takes 0, Gemini does not: no limit
+                del config["topK"]
     if facts.thinking:
         config["thinkingConfig"] = thinking_config(body, facts)
     schema = answer_schema(body)
@@ -65,7 +72,8 @@ def thinking_config(body: Mapping[str, Any], facts: ModelFacts) -> dict[str, Any
     """Return the ``thinkingConfig``: a level or a budget, as the model takes it."""
     thinking = body.get("thinking") or {}
     kind = thinking.get("type", "disabled")
-    effort = _effort(body)
+    # Effort says how deep to think, also where the request is silent on thinking; not whether to.
+    effort = "" if thinking.get("type") == "disabled" else _effort(body)
     config: dict[str, Any] = {}
     if thinking_shown(body) == "shown":
         config["includeThoughts"] = True

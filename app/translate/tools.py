@@ -118,7 +118,9 @@ class Tools:
         tools: list[dict[str, Any]] = []
         if self.declarations:
             tools.append({"functionDeclarations": list(self.declarations)})
-        tools += self.built_in
+        # Gemini has no mode that keeps it from its own tools.
+        built_in = () if self.choice.get("type") == "none" else self.built_in
+        tools += built_in
         if not tools:
             return
         body["tools"] = tools
@@ -127,7 +129,7 @@ class Tools:
             calling = self._calling()
             if calling:
                 config["functionCallingConfig"] = calling
-            if self.built_in:
+            if built_in:
                 if target.family in "12":
                     raise InvalidRequest(
                         f"tools: {target.model} can't combine server tools "

@@ -87,6 +87,11 @@ def test_a_plain_request_for_an_older_model_keeps_its_sampling():
     }
 
 
+@pytest.mark.parametrize(("asked", "sent"), [(0, None), (64, 64), (65, 64), (10**30, 64)])
+def test_top_k_stays_within_what_gemini_takes(asked, sent):
+    assert render(OLD, top_k=asked)["generationConfig"].get("topK") == sent
+
+
 @pytest.mark.parametrize(
     ("model", "thinking", "effort", "config"),
     [
@@ -97,6 +102,10 @@ def test_a_plain_request_for_an_older_model_keeps_its_sampling():
         ("gemini-2.5-flash", None, None, {"thinkingBudget": 0}),
         ("gemini-2.5-pro", None, None, {"thinkingBudget": 128}),
         ("gemini-3.8-flash", {"type": "disabled"}, None, {"thinkingLevel": "LOW"}),
+        ("gemini-3.8-flash", {"type": "disabled"}, "high", {"thinkingLevel": "LOW"}),
+        ("gemini-3.6-flash", {"type": "disabled"}, "max", {"thinkingLevel": "MINIMAL"}),
+        ("gemini-2.5-flash", {"type": "disabled"}, "high", {"thinkingBudget": 0}),
+        ("gemini-2.5-flash", None, "high", {"thinkingBudget": 24576}),
         ("gemini-3.8-flash", {"type": "adaptive"}, None, {"includeThoughts": True}),
         (
             "gemini-3.8-flash",
@@ -477,6 +486,16 @@ def test_server_tools_and_functions_together():
     assert render(OLD, tools=[search])["tools"] == [{"googleSearch": {}}]
 
 
+@pytest.mark.parametrize("target", [NEW, OLD])
+def test_no_server_tool_runs_where_the_client_wants_none(target):
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    none = {"type": "none"}
+    assert "tools" not in render(target, tools=[search], tool_choice=none)
+    both = render(target, tools=[search, TOOL], tool_choice=none)
+    assert both["tools"] == [{"functionDeclarations": [DECLARED]}]
+    assert both["toolConfig"] == {"functionCallingConfig": {"mode": "NONE"}}
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "field"),
     [
@@ -509,9 +528,10 @@ def test_structured_output_alone_and_with_tools():
     ):
         config = render(**body)["generationConfig"]
         assert {key: config[key] for key in wanted} == wanted
-    older = render(OLD, output_format={"type": "json_schema", "schema": schema}, tools=[TOOL])
-    assert "responseMimeType" not in older["generationConfig"]
-    assert '"const": 1' in older["systemInstruction"]["parts"][-1]["text"]
+    for tool in (TOOL, {"type": "web_search_20250305", "name": "web_search"}):
+        older = render(OLD, output_format={"type": "json_schema", "schema": schema}, tools=[tool])
+        assert "responseMimeType" not in older["generationConfig"]
+        assert '"const": 1' in older["systemInstruction"]["parts"][-1]["text"]
 
 
 def test_prefill_is_continued_or_asked_to_be():
