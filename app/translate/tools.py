@@ -236,11 +236,14 @@ def _known(text: bytes) -> dict[str, Any] | None:
 
 def _parameters(schema: Any) -> dict[str, Any] | None:
     """Return ``schema`` for Gemini, None if it allows no parameters. Not to be changed."""
-    cleaned = clean(schema) if isinstance(schema, Mapping) else {}
+    schema = schema if isinstance(schema, Mapping) else {}
+    cleaned = clean(schema)
     cleaned.setdefault("type", "object")
-    if cleaned.get("properties") or (
-        len(cleaned) > 1
-        and set(cleaned) - {"type", "properties", "additionalProperties", "description", "title"}
+    if (
+        cleaned.get("properties")
+        or isinstance(cleaned.get("additionalProperties"), dict)
+        or set(cleaned) - {"type", "properties", "additionalProperties", "description", "title"}
+        or cleaned.get("description", "") != (schema.get("description") or "")  # more is told
     ):
         return cleaned
     return None

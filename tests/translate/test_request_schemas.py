@@ -1,6 +1,11 @@
 """Any JSON Schema keeps its meaning, and what Gemini ignores stays readable."""
 
+import json
+import re
+
+import jsonschema
 import pytest
+import referencing.exceptions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +23,11 @@ from tests.translate.google_schemas import check
         (True, {}),
         ({"$schema": "x", "type": "object"}, {"type": "object"}),
         ({"const": 5}, {"enum": [5]}),
-        ({"enum": [1, "a", None]}, {"enum": [1, "a", None]}),
+        (
+            {"enum": [1, "a", None]},
+            {"enum": [1, "a", None], "description": '("enum": [1, "a", null])'},
+        ),
+        ({"const": True}, {"enum": [True], "type": "boolean", "description": '("enum": [true])'}),
         ({"type": ["string", "null"]}, {"type": ["string", "null"]}),
         ({"oneOf": [{"type": "string"}]}, {"anyOf": [{"type": "string"}]}),
         (
@@ -45,6 +54,56 @@ from tests.translate.google_schemas import check
                 "type": "object",
                 "properties": {"a": {"type": "string"}, "b": {"enum": [1]}},
                 "required": ["a", "b"],
+                "description": '("required": ["gone"])',
+            },
+        ),
+        (
+            {
+                "allOf": [
+                    {"type": "integer", "minimum": 1, "description": "From one."},
+                    {"minimum": 5, "maximum": 9, "description": "From five."},
+                    {"maximum": 7},
+                    {"anyOf": [{"multipleOf": 2}]},
+                    {"anyOf": [{"multipleOf": 3}]},
+                ]
+            },
+            {
+                "type": "integer",
+                "minimum": 5,
+                "maximum": 7,
+                "anyOf": [{"description": '("multipleOf": 2)'}],
+                "description": 'From one. From five. ("allOf": [{"anyOf": [{"multipleOf": 3}]}])',
+            },
+        ),
+        (
+            {
+                "allOf": [
+                    {"properties": {"x": {"type": "string"}}},
+                    {"properties": {"x": {"title": "X"}}},
+                ]
+            },
+            {"properties": {"x": {"type": "string", "title": "X"}}},
+        ),
+        (
+            {"anyOf": [{"type": "string"}], "oneOf": [{"minLength": 3}]},
+            {"anyOf": [{"type": "string"}], "description": '("oneOf": [{"minLength": 3}])'},
+        ),
+        (
+            {"type": "object", "anyOf": [{"required": ["a"]}, {"required": ["b"]}]},
+            {
+                "type": "object",
+                "anyOf": [
+                    {"description": '("required": ["a"])'},
+                    {"description": '("required": ["b"])'},
+                ],
+            },
+        ),
+        (
+            {"type": "array", "prefixItems": [{"type": "string"}], "items": False},
+            {
+                "type": "array",
+                "prefixItems": [{"type": "string"}],
+                "description": '("items": false)',
             },
         ),
         (
@@ -62,7 +121,7 @@ from tests.translate.google_schemas import check
             },
             {
                 "type": "object",
-                "properties": {"tree": {"$ref": "#/$defs/Node"}},
+                "properties": {"tree": {"anyOf": [{"$ref": "#/$defs/Node"}], "description": "x"}},
                 "$defs": {
                     "Node": {
                         "type": "object",
@@ -86,13 +145,102 @@ from tests.translate.google_schemas import check
             {"type": "object", "patternProperties": {"^x": {"type": "string"}}},
             {"type": "object", "description": '("patternProperties": {"^x": {"type": "string"}})'},
         ),
-        ({"type": "object", "required": ["gone"]}, {"type": "object"}),
+        (
+            {"type": "object", "required": ["gone"]},
+            {"type": "object", "description": '("required": ["gone"])'},
+        ),
         ({"not": {"type": "string"}}, {"description": '("not": {"type": "string"})'}),
     ],
 )
 def test_what_a_schema_becomes(schema, cleaned):
     wrapped = clean({"type": "object", "properties": {"x": schema}} if schema is True else schema)
     assert (wrapped["properties"]["x"] if schema is True else wrapped) == cleaned
+
+
+COLOUR = {"type": "string", "enum": ["red"]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "cleaned"),
+    [
+        (  # as pydantic 1 and 2 write a field of another type
+            {"allOf": [{"$ref": "#/$defs/Colour"}], "default": "red"},
+            {"anyOf": [{"$ref": "#/$defs/Colour"}], "description": '("default": "red")'},
+        ),
+        (
+            {"$ref": "#/$defs/Colour", "description": "Which"},
+            {"anyOf": [{"$ref": "#/$defs/Colour"}], "description": "Which"},
+        ),
+        (
+            {"allOf": [{"$ref": "#/$defs/Base"}, {"properties": {"b": {"type": "integer"}}}]},
+            {
+                "type": "object",
+                "properties": {"a": {"$ref": "#/$defs/Colour"}, "b": {"type": "integer"}},
+            },
+        ),
+        ({"$ref": "#colour"}, {"$ref": "#/$defs/Colour"}),
+        ({"$ref": "https://x.example/s#/$defs/Colour"}, {"$ref": "#/$defs/Colour"}),
+        ({"$ref": "#/$defs/Two~1%20words"}, {"$ref": "#/$defs/Two__words"}),
+        (  # as zod-to-json-schema writes a type that is used twice
+            {"$ref": "#/properties/first/items"},
+            {"$ref": "#/$defs/properties_first_items"},
+        ),
+        (
+            {"$ref": "#/properties/gone", "allOf": [{"type": "string"}]},
+            {"type": "string", "description": '("$ref": "#/properties/gone")'},
+        ),
+    ],
+)
+def test_references_lead_somewhere(schema, cleaned):
+    document = {
+        "$id": "https://x.example/s",
+        "type": "object",
+        "properties": {"first": {"type": "array", "items": {"type": "number"}}, "x": schema},
+        "$defs": {
+            "Colour": {"$anchor": "colour", **COLOUR},
+            "Base": {"type": "object", "properties": {"a": {"$ref": "#/$defs/Colour"}}},
+            "Two/ words": {"type": "null"},
+        },
+    }
+    result = clean(document)
+    assert result["properties"]["x"] == cleaned
+    assert result["$defs"]["Colour"] == COLOUR
+    assert result["$defs"]["Two__words"] == {"type": "null"}
+    assert result["$defs"].get("properties_first_items", {"type": "number"}) == {"type": "number"}
+
+
+def test_the_root_describes_an_object_by_itself():
+    node = {
+        "type": "object",
+        "properties": {"value": {"type": "string"}, "next": {"$ref": "#/$defs/Node"}},
+        "required": ["value", "next"],
+    }
+    loosened = {**node, "required": ["value"], "description": '("required": ["next"])'}
+    result = clean({"$ref": "#/$defs/Node", "$defs": {"Node": node}})
+    assert result == {**node, "$defs": {"Node": loosened}}
+    loop = {"type": "object", "properties": {"again": {"$ref": "#"}}}
+    assert clean({**loop, "required": ["again"]}) == {
+        **loop,
+        "description": '("required": ["again"])',
+    }
+
+
+def test_references_do_not_multiply_a_schema():
+    large = {"type": "string", "description": "x" * 100_000}
+    used = [{"allOf": [{"$ref": "#/$defs/L"}, {"minLength": number}]} for number in range(500)]
+    result = clean({"type": "object", "anyOf": used, "$defs": {"L": large}})
+    assert len(json.dumps(result)) < 1_000_000
+    doubled = {
+        f"D{n}": {
+            "allOf": [
+                {"properties": {k: {"allOf": [{"$ref": f"#/$defs/D{n + 1}"}, {"title": k}]}}}
+                for k in "ab"
+            ]
+        }
+        for n in range(40)
+    }
+    result = clean({"type": "object", "$defs": doubled | {"D40": {"type": "string"}}})
+    assert len(json.dumps(result)) < 2_000_000
 
 
 SCALARS = st.one_of(st.text(max_size=5), st.integers(-9, 9), st.booleans(), st.none())
@@ -129,6 +277,30 @@ SCHEMAS = st.recursive(
     ),
     max_leaves=8,
 )
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(NAMES, inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(SCHEMAS, SCHEMAS, VALUES)
+def test_what_fits_a_schema_fits_what_becomes_of_it(schema, other, value):
+    """Less may be forbidden, since Gemini can't say it; nothing more is."""
+    document = {"properties": {"p": schema}, "$defs": {"N": other}}
+    cleaned = clean(document)
+    if _fits(document, value):
+        jsonschema.Draft202012Validator(cleaned).validate({"p": value})
+
+
+def _fits(document, value):
+    try:
+        return jsonschema.Draft202012Validator(document).is_valid({"p": value})
+    except (RecursionError, re.error, referencing.exceptions.Unresolvable):
+        return False
+
+
 TEXTS = st.builds(lambda text: {"type": "text", "text": text}, st.text(max_size=20))
 IMAGES = st.just(
     {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QUJD"}}

@@ -497,6 +497,24 @@ def test_no_server_tool_runs_where_the_client_wants_none(target):
 
 
 @pytest.mark.parametrize(
+    ("schema", "declared"),
+    [
+        ({"type": "object", "properties": {}, "additionalProperties": False}, None),
+        ({"type": "object", "description": "Nothing"}, None),
+        ({"type": "object", "additionalProperties": {"type": "string"}}, ...),
+        (
+            {"type": "object", "patternProperties": {"^x": {}}},
+            {"type": "object", "description": '("patternProperties": {"^x": {}})'},
+        ),
+    ],
+)
+def test_only_functions_without_parameters_have_none(schema, declared):
+    tools = render(tools=[{"name": "f", "input_schema": schema}])["tools"]
+    wanted = schema if declared is ... else declared
+    assert tools[0]["functionDeclarations"][0].get("parametersJsonSchema") == wanted
+
+
+@pytest.mark.parametrize(
     ("kind", "name", "field"),
     [
         ("bash_20250124", "bash", "command"),
