@@ -49,6 +49,7 @@ class ContentsWriter:
     _rank: dict[str, int] = field(default_factory=dict)
     _ranks: dict[int, int] = field(default_factory=dict)
     _signed_call: bool = False
+    _shown: list[Part] = field(default_factory=list)
 
     def write(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return ``contents`` for validated ``messages``."""
@@ -56,16 +57,23 @@ class ContentsWriter:
             blocks = blocks_of(message.get("content"))
             path = f"messages.{number}.content"
             if message["role"] == "assistant":
-                self._add("model", self._model_parts(blocks))
+                self._add("model", self._model_parts(blocks, path))
             elif message["role"] == "system":
                 text = "\n".join(block["text"] for block in blocks if block.get("type") == "text")
                 if text.strip():
                     self._add("user", [{"text": f"<system>\n{text}\n</system>"}])
             else:
+                self._hand_over_shown()
                 self._add("user", self._user_parts(blocks, path))
+        self._hand_over_shown()
         if self.contents and self.contents[0]["role"] == "model":
             self.contents.insert(0, {"role": "user", "parts": [{"text": "(continue)"}]})
         return self.contents
+
+    def _hand_over_shown(self) -> None:
+        """Put what the assistant showed into the user's turn: Gemini's own turns are words."""
+        self._add("user", self._shown)
+        self._shown = []
 
     def _add(self, role: str, parts: list[Part]) -> None:
         if not parts:
@@ -86,11 +94,11 @@ class ContentsWriter:
 
     # Model turns
 
-    def _model_parts(self, blocks: list[Block]) -> list[Part]:
+    def _model_parts(self, blocks: list[Block], path: str) -> list[Part]:
         parts: list[Part] = []
         following: Signed | None = None
         length = 0
-        for block in blocks:
+        for number, block in enumerate(blocks):
             kind = block.get("type")
             if kind == "thinking":
                 ref = unpack_thinking(block.get("signature") or "")
@@ -109,6 +117,9 @@ class ContentsWriter:
                 self._signed_call = True  # of the calls of one turn, only the first needs one
                 parts.append(part)
                 parts += self._behind(block)
+            elif kind in ("image", "document", "search_result"):
+                for part in self._plain(block, f"{path}.{number}"):
+                    (parts if "text" in part else self._shown).append(part)
             elif kind == "server_tool_use":
                 parts += self._server_call(block)
             elif isinstance(kind, str) and kind.endswith("_tool_result"):
@@ -122,8 +133,11 @@ class ContentsWriter:
             for mark in read_text_note(self.notes.get(text_key(text), ""))
             if mark.signed.origin.valid_for(self.target)
         }
-        if following and following.origin.valid_for(self.target) and not marks:
-            marks[(0, min(length or len(text), len(text)))] = following
+        held = following if following and following.origin.valid_for(self.target) else None
+        if held and all(signed.signature != held.signature for signed in marks.values()):
+            # The client's own word counts: the note may be of another answer with this text.
+            marks.clear()
+            marks[(0, min(length or len(text), len(text)))] = held
         parts: list[Part] = []
         at = 0
         for (first, last), signed in sorted(marks.items(), key=lambda item: item[0]):

@@ -77,8 +77,9 @@ class Conversation:
         if target.flavour == "gemini":
             return {"generateContentRequest": {"model": f"models/{self.model}", **body}}
         contents = [
-            {**content, "parts": [part for part in content["parts"] if not part.get("thought")]}
+            {**content, "parts": parts}
             for content in body["contents"]
+            if (parts := [part for part in content["parts"] if not part.get("thought")])
         ]
         # Code Assist counts contents alone: what else the model reads goes in as text.
         rest = json.dumps([body.get("systemInstruction"), body.get("tools")], ensure_ascii=False)
@@ -114,7 +115,10 @@ class Conversation:
             return str(session).encode("utf-8", "replace").decode()  # may hold half an emoji
         first = next((m for m in self._body["messages"] if m["role"] == "user"), None)
         start = json.dumps(
-            [_texts(self._body.get("system")), _texts(first and first.get("content"))]
+            [
+                [_without_billing(text) for text in _texts(self._body.get("system"))],
+                _texts(first and first.get("content")),
+            ]
         )
         return hashlib.sha256(start.encode()).hexdigest()[:32]
 
@@ -215,8 +219,8 @@ class Conversation:
         body: dict[str, Any] = {"contents": contents}
         system = [
             {"text": text}
-            for text in _texts(self._body.get("system"))
-            if text.strip() and not text.startswith(BILLING_MARK)
+            for text in map(_without_billing, _texts(self._body.get("system")))
+            if text.strip()
         ]
         schema = answer_schema(self._body)
         if schema is not None and not self._json_mode:
@@ -237,6 +241,11 @@ class Conversation:
 
 def _texts(content: Any) -> list[str]:
     return [block["text"] for block in blocks_of(content) if block.get("type") == "text"]
+
+
+def _without_billing(text: str) -> str:
+    """Return ``text`` without Claude Code's billing line, which changes from turn to turn."""
+    return text.partition("\n")[2] if text.startswith(BILLING_MARK) else text
 
 
 def _walk(content: Any) -> Iterator[Block]:

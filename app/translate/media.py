@@ -25,24 +25,23 @@ def media_part(block: Mapping[str, Any], path: str, target: Target) -> dict[str,
     source = block["source"]
     kind = source.get("type")
     if kind == "base64":
-        mime = source.get("media_type") or "application/octet-stream"
-        if mime == "image/gif" and target.flavour == "gemini":
-            raise InvalidRequest(
-                f"{path}.source.media_type: Gemini takes no image/gif; send png, jpeg or webp"
-            )
+        mime = source["media_type"].strip().lower() or "application/octet-stream"
+        _check_type(mime, f"{path}.source.media_type", target)
         return {"inlineData": {"mimeType": mime, "data": source["data"]}}
     if kind == "url":
         if target.flavour == "gemini" and target.family in "12":
             raise InvalidRequest(
                 f"{path}.source: {target.model} can't fetch URLs; send the bytes as base64"
             )
-        return {
-            "fileData": {
-                "mimeType": _mime_of(source["url"], block["type"]),
-                "fileUri": source["url"],
-            }
-        }
+        mime = _mime_of(source["url"], block["type"])
+        _check_type(mime, f"{path}.source.url", target)
+        return {"fileData": {"mimeType": mime, "fileUri": source["url"]}}
     raise InvalidRequest(f"{path}.source.type: {kind!r} is not supported here; use base64 or url")
+
+
+def _check_type(mime: str, path: str, target: Target) -> None:
+    if mime == "image/gif" and target.flavour == "gemini":
+        raise InvalidRequest(f"{path}: Gemini takes no image/gif; send png, jpeg or webp")
 
 
 def check_base64(data: str, path: str) -> None:

@@ -159,13 +159,15 @@ def read_tools(body: Mapping[str, Any]) -> Tools:
     loaded, removed, added = _tool_changes(body["messages"])
     declarations: list[dict[str, Any]] = []
     built_in, names, server = [], dict[str, str](), set[str]()
-    given = [*(body.get("tools") or ()), *added]
+    # A definition on the way replaces the one before it, in its place.
+    given = [added.pop(_name(tool), tool) for tool in body.get("tools") or ()]
+    given += added.values()
     search_deferred = any(
         str(tool.get("type") or "").startswith("tool_search_tool") for tool in given
     )
     for position, tool in enumerate(given):
         kind = tool.get("type") or "custom"
-        name = tool.get("name") or kind
+        name = _name(tool)
         if (
             name in removed
             or name == "DeferredToolPlaceholder"
@@ -187,8 +189,6 @@ def read_tools(body: Mapping[str, Any]) -> Tools:
                 raise InvalidRequest(f"tools.{position}.type: {kind!r} is not supported here")
             description, schema = _CLIENT_TOOLS[base]
         if name in names:
-            if tool in added:
-                continue
             raise InvalidRequest(f"tools.{position}.name: Tool names must be unique: {name!r}")
         names[name] = google_name(name, names.values())
         if len(declarations) == MOST_DECLARED:
@@ -249,12 +249,16 @@ def _parameters(schema: Any) -> dict[str, Any] | None:
     return None
 
 
+def _name(tool: Mapping[str, Any]) -> str:
+    return str(tool.get("name") or tool.get("type") or "custom")
+
+
 def _tool_changes(
     messages: list[dict[str, Any]],
-) -> tuple[set[str], set[str], list[dict[str, Any]]]:
+) -> tuple[set[str], set[str], dict[str, dict[str, Any]]]:
     """Return the names that the conversation loaded and removed, and the tools it defined."""
     loaded, removed = set[str](), set[str]()
-    added: list[dict[str, Any]] = []
+    added: dict[str, dict[str, Any]] = {}
     for message in messages:
         content = message.get("content")
         for block in content if isinstance(content, list) else ():
@@ -262,16 +266,18 @@ def _tool_changes(
             if kind == "tool_result" and isinstance(block.get("content"), list):
                 for inner in block["content"]:
                     if inner.get("type") == "tool_reference":
-                        loaded.add(inner.get("tool_name", ""))
+                        loaded.add(inner["tool_name"])
+                        removed.discard(inner["tool_name"])
             elif kind in ("tool_addition", "tool_removal"):
                 tool = block.get("tool") or {}
-                if tool.get("type") == "tool_definition":
-                    definition = tool.get("definition") or {}
-                    added.append(definition)
-                    removed.discard(definition.get("name", ""))
-                elif kind == "tool_addition":
-                    loaded.add(tool.get("name", ""))
-                    removed.discard(tool.get("name", ""))
-                else:
-                    removed.add(tool.get("name", ""))
+                definition = tool.get("definition") or {}
+                defined = tool.get("type") == "tool_definition"
+                name = _name(definition) if defined else tool.get("name") or ""
+                if kind == "tool_removal":
+                    removed.add(name)
+                    continue
+                removed.discard(name)
+                loaded.add(name)
+                if defined:
+                    added[name] = definition
     return loaded, removed, added

@@ -89,11 +89,15 @@ def refusal(gemini="gemini-3.8-flash", **change):
         (
             {
                 "messages": image(
-                    source={"type": "base64", "media_type": "image/gif", "data": "QQ=="}
+                    source={"type": "base64", "media_type": "image/GIF", "data": "QQ=="}
                 )
             },
             "messages.0.content.1.source.media_type: Gemini takes no image/gif; "
             "send png, jpeg or webp",
+        ),
+        (
+            {"messages": image(source={"type": "url", "url": "https://x.example/a.gif"})},
+            "messages.0.content.1.source.url: Gemini takes no image/gif; send png, jpeg or webp",
         ),
         ({"messages": image()}, "messages.0.content.1.source: Field required"),
         (

@@ -1,5 +1,7 @@
 """What each part of a Messages request becomes, as whole bodies."""
 
+import json
+
 import pytest
 
 from app.translate.conversation import Conversation
@@ -14,11 +16,13 @@ from app.translate.signatures import (
     tool_key,
 )
 from app.translate.target import Target
+from app.translate.tool_names import google_name
 from app.translate.validation import load_count, load_messages
 from tests.translate.google_schemas import check
 
 NEW = Target("gemini", "gemini-3.8-flash", "a1b2c3d4")
 OLD = Target("gemini", "gemini-2.5-flash", "a1b2c3d4")
+COUNTER = Target("code_assist", "gemini-3.8-flash", "a1b2c3d4")
 NONCE = "n" * 22
 PNG = {"type": "base64", "media_type": "image/png", "data": "QUJD"}
 TOOL = {
@@ -362,6 +366,58 @@ def test_history_without_signatures_gets_one_placeholder_a_turn():
     assert len(set(ids)) == 2
 
 
+def test_what_an_assistant_showed_is_kept():
+    """Words stay where they are, pictures go to the user's turn behind: Gemini 3's are words."""
+    image = {"type": "image", "source": PNG}
+    shown = {"inlineData": {"mimeType": "image/png", "data": "QUJD"}}
+    plain = {"type": "document", "source": {"type": "text", "data": "plain"}, "title": "T"}
+    turns = contents(
+        user(text("q")),
+        assistant(text("see"), plain, image, call("t1")),
+        user(text("and"), result("t1", "a")),
+        assistant(image),
+        tools=[TOOL],
+    )
+    assert [turn["role"] for turn in turns] == ["user", "model", "user"]
+    assert turns[1]["parts"][:3] == [{"text": "see"}, {"text": "Document: T"}, {"text": "plain"}]
+    assert "functionCall" in turns[1]["parts"][3]
+    assert "functionResponse" in turns[2]["parts"][0]
+    assert turns[2]["parts"][1:] == [shown, {"text": "and"}, shown]
+
+
+def test_of_two_answers_with_one_text_each_keeps_its_own_signature():
+    held = {
+        "type": "thinking",
+        "thinking": "hm",
+        "signature": pack_thinking("", "T25l", NEW, length=4),
+    }
+    turns = contents(
+        user(text("q")),
+        assistant(held, text("Done")),
+        user(text("r")),
+        assistant(text("Done")),
+        user(text("s")),
+        notes={text_key("Done"): text_note([(0, 4, "VHdv")], NEW)},
+    )
+    assert turns[1]["parts"] == [{"text": "Done", "thoughtSignature": "T25l"}]
+    assert turns[3]["parts"] == [{"text": "Done", "thoughtSignature": "VHdv"}]
+
+
+@pytest.mark.parametrize(
+    ("system", "sent"),
+    [
+        ("x-anthropic-billing-header: cc_version=1;", None),
+        ("x-anthropic-billing-header: cc_version=1;\nBe brief.", "Be brief."),
+        ([text("x-anthropic-billing-header: cc_version=1;"), text("Be brief.")], "Be brief."),
+    ],
+)
+def test_the_billing_line_goes_and_nothing_else(system, sent):
+    rendered = render(system=system)
+    assert rendered.get("systemInstruction") == (sent and {"parts": [{"text": sent}]})
+    other = conversation(system=json.loads(json.dumps(system).replace("=1", "=2")))
+    assert conversation(system=system).affinity_key == other.affinity_key
+
+
 def test_calls_in_neighbouring_messages_are_one_turn_with_one_placeholder():
     signed, _ = pack_tool_id(NONCE, "", "QUJD", NEW)
     for first, signature in (("t1", PLACEHOLDER), (signed, "QUJD")):
@@ -467,6 +523,47 @@ def test_names_that_google_refuses_are_mapped_and_mapped_back():
     assert all(len(name) <= 64 for name in theirs)
     chosen = rendered["toolConfig"]["functionCallingConfig"]["allowedFunctionNames"]
     assert [back[name] for name in chosen] == ["9lives"]
+
+
+def test_names_stay_apart_even_where_one_is_made_like_anothers_substitute():
+    names = [google_name("a b"), "a b", "a/b"]
+    asked = conversation(tools=[{**TOOL, "name": name} for name in names])
+    declared = asked.render(NEW, {})["tools"][0]["functionDeclarations"]
+    theirs = [tool["name"] for tool in declared]
+    assert len(set(theirs)) == 3
+    back = asked.reply_context(NEW).tool_names
+    assert [back.get(name, name) for name in theirs] == names
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ([("addition", "look")], ["at"]),
+        ([("removal", "look")], []),
+        ([("removal", "look"), ("addition", "look")], ["at"]),
+        ([("addition", "new look")], ["how"]),
+        ([("removal", "look"), ("addition", "new look")], ["how"]),
+        ([("addition", "new look"), ("removal", "look"), ("addition", "look")], ["how"]),
+        ([("removal", "new look")], []),
+    ],
+)
+def test_tools_change_on_the_way(changes, fields):
+    schema = {"type": "object", "properties": {"how": {"type": "string"}}}
+    tools = {
+        "look": {"type": "tool_reference", "name": "look"},
+        "new look": {
+            "type": "tool_definition",
+            "definition": {"name": "look", "input_schema": schema, "defer_loading": True},
+        },
+    }
+    blocks = [{"type": f"tool_{change}", "tool": tools[tool]} for change, tool in changes]
+    rendered = render(
+        messages=[user(text("q")), {"role": "system", "content": blocks}], tools=[TOOL]
+    )
+    declared = rendered.get("tools", [{"functionDeclarations": []}])[0]["functionDeclarations"]
+    assert [field for tool in declared for field in tool["parametersJsonSchema"]["properties"]] == (
+        fields
+    )
 
 
 def test_server_tools_and_functions_together():
@@ -602,6 +699,17 @@ def test_counting_asks_with_the_whole_request():
     assert envelope["request"]["model"] == "models/gemini-3.8-flash"
     assert envelope["request"]["contents"][-1:] == hi
     assert 10 < asked.estimate() < 200
+
+
+def test_code_assist_counts_no_thoughts_and_no_empty_turns():
+    thinking = {
+        "type": "thinking",
+        "thinking": "hm",
+        "signature": pack_thinking("T3du", "", COUNTER),
+    }
+    asked = conversation(messages=[user(text("q")), assistant(thinking), user(text("r"))])
+    counted = asked.render_count(COUNTER, {})["request"]["contents"]
+    assert [content["parts"][0]["text"] for content in counted[1:]] == ["q", "r"]
 
 
 def test_the_account_of_a_tool_loop_is_preferred():
