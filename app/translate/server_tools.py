@@ -6,7 +6,7 @@ the first result block of an answer lists all pages, and further ones are empty.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from app.translate.blocks import BlockWriter
@@ -39,6 +39,13 @@ class _Call(NamedTuple):
     nonce: str
     name: str
     arguments: dict[str, Any]
+
+
+class Page(NamedTuple):
+    """A page that Google was to read, and Google's word for how that went."""
+
+    url: str
+    status: object
 
 
 class ServerTools:
@@ -148,18 +155,22 @@ class ServerTools:
         for query in grounding.queries or ("",):
             self._search_result(self._call(_SEARCH, {"query": query}, {}, "").tool_id)
 
-    def fetched(self, metadata: Mapping[str, Any]) -> None:
-        """Write the pages of ``urlContextMetadata`` that have not been written yet."""
+    def pages(self, metadata: Mapping[str, Any]) -> list[Page]:
+        """Return the pages of ``urlContextMetadata`` that were not in an earlier one."""
+        new = []
         for page in _list(metadata.get("urlMetadata")):
             url = page.get("retrievedUrl") if isinstance(page, dict) else None
-            if not isinstance(url, str) or not url or url in self._fetched:
-                continue
-            self._fetched.add(url)
-            if self.traced_fetch:
-                continue
+            if isinstance(url, str) and url and url not in self._fetched:
+                self._fetched.add(url)
+                new.append(Page(url, page.get("urlRetrievalStatus")))
+        return [] if self.traced_fetch else new
+
+    def fetched(self, pages: Iterable[Page]) -> None:
+        """Write pages that Google has read."""
+        for page in pages:
             self.fetches += 1
-            call = self._call(_FETCH, {"url": url}, {}, "")
-            self._fetch_result(call.tool_id, url, page.get("urlRetrievalStatus"))
+            call = self._call(_FETCH, {"url": page.url}, {}, "")
+            self._fetch_result(call.tool_id, page.url, page.status)
 
     def _call(
         self, name: str, arguments: dict[str, Any], data: Mapping[str, Any], signature: str

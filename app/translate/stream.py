@@ -19,7 +19,7 @@ from app.translate.errors import BadAnswer
 from app.translate.grounding import Grounding, Placement
 from app.translate.opening import FenceFilter, PrefillFilter
 from app.translate.reply import ReplyContext
-from app.translate.server_tools import SEARCH_TYPE, ServerTools
+from app.translate.server_tools import SEARCH_TYPE, Page, ServerTools
 from app.translate.signatures import note, result_key
 from app.translate.stop_sequences import StopMatcher
 from app.translate.thinking import ThinkingWriter
@@ -72,6 +72,7 @@ class StreamTranslator:
         self._searchable = "web_search" in context.server_tools
         self._holding = self._searchable and not context.known_tools
         self._held: list[Mapping[str, Any]] = []
+        self._late: list[Page] = []
         self._grounding: Mapping[str, Any] = {}
         self._media = False
         self._finish_reason = ""
@@ -267,7 +268,7 @@ class StreamTranslator:
         if text and not call:
             call = None
         if part.get("thought") and call is None:
-            if self._context.thinking != "off":
+            if self._context.thinking != "off" and (text or signature):
                 self._settle()
                 self._thinking.thought(_text(text), signature)
         elif call is not None:
@@ -291,6 +292,7 @@ class StreamTranslator:
         if text:
             self._text(text, "")
         self._settle_text()
+        self._settle_pages()
         if not self.done:
             self._calls.part(call, signature, self._thinking)
 
@@ -307,10 +309,20 @@ class StreamTranslator:
                 self._holding = True
 
     def _fetched(self, metadata: Mapping[str, Any]) -> None:
-        self._settle()
-        self._thinking.end()
-        if not self.done:
-            self._server.fetched(metadata)
+        """Write pages that were read: at once, or behind the text that they would part.
+
+        Google may repeat them in every chunk, or name them only in the last one.
+        """
+        self._late += self._server.pages(metadata)
+        waiting = (self._matcher and self._matcher.holding) or (self._filters and self._seen)
+        if not (self._writer.in_text or waiting):
+            self._settle()
+
+    def _settle_pages(self) -> None:
+        if self._late and not self.done:
+            self._thinking.end()
+            self._server.fetched(self._late)
+            self._late = []
 
     def _text(self, text: str, signature: str) -> None:
         """Translate visible text; ``signature`` is that of the part it came in."""
@@ -369,14 +381,16 @@ class StreamTranslator:
             self._show(self._matcher.flush())
 
     def _settle(self, *, whole: bool = True) -> None:
-        """End text and calls that are under way; a call that is not ``whole`` is dropped."""
+        """End what is under way but thinking; a call that is not ``whole`` is dropped."""
         self._settle_text()
         if not self.done:
             self._calls.complete(whole=whole)
+        self._settle_pages()
 
     def _end(self, ending: ends.Ending) -> None:
         """Write the end of the message."""
         self._thinking.end()
+        self._settle_pages()
         self._writer.close()
         self.stop_reason = ending.stop_reason
         delta: dict[str, Any] = {

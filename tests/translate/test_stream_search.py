@@ -340,6 +340,66 @@ def test_fetched_pages_are_shown_once(status, error):
     }
 
 
+FETCHED = {"urlMetadata": [{"retrievedUrl": "https://a.test/"}]}
+PAGE = ["server_tool_use", "web_fetch_tool_result"]
+
+
+@pytest.mark.parametrize("again", [FETCHED, {}, {"urlMetadata": []}])
+def test_pages_that_are_named_again_part_nothing(again):
+    thought = {"thought": True, "text": "hm"}
+    events, _, _ = translate(
+        [
+            chunk(thought, urlContextMetadata=FETCHED),
+            chunk(thought, urlContextMetadata=again),
+            text_chunk("a EN", urlContextMetadata=again),
+            text_chunk("D b", urlContextMetadata=again, finishReason="STOP"),
+        ],
+        context(thinking="shown", stop_sequences=("END",)),
+    )
+    check_grammar(events)
+    message = fold(events)
+    assert outline(message) == [*PAGE, "thinking", ("a ", "")]
+    assert message["stop_sequence"] == "END"
+
+
+@pytest.mark.parametrize("stops", [(), ("END",), ("never",)])
+def test_pages_that_are_named_late_do_not_part_the_text(stops):
+    events, _, _ = translate(
+        [text_chunk("a EN"), text_chunk("D b", urlContextMetadata=FETCHED, finishReason="STOP")],
+        context(stop_sequences=stops),
+    )
+    check_grammar(events)
+    message = fold(events)
+    assert outline(message) == [("a " if "END" in stops else "a END b", ""), *PAGE]
+    assert message["usage"]["server_tool_use"]["web_fetch_requests"] == 1
+
+
+def test_pages_that_are_named_late_come_before_the_call_behind_the_text():
+    call = {"functionCall": {"name": "look"}}
+    thought = {"thought": True, "text": "hm"}
+    for parts in ([call], [thought, call]):
+        events, _, _ = translate(
+            [text_chunk("a"), chunk(*parts, urlContextMetadata=FETCHED, finishReason="STOP")],
+            context(thinking="shown"),
+        )
+        check_grammar(events)
+        kinds = [block["type"] for block in fold(events)["content"]]
+        assert kinds == ["text", *PAGE, *["thinking"] * (len(parts) - 1), "tool_use"]
+
+
+def test_pages_that_are_named_with_a_search_leave_the_citations_in_place():
+    whole = "All of this was searched."
+    found = grounding(at(whole, whole, 0)) | {"urlContextMetadata": FETCHED}
+    events, _, _ = translate(
+        [text_chunk(whole), chunk(**found, finishReason="STOP")],
+        context(server_tools=SEARCH, known_tools=frozenset({"Read"})),
+    )
+    check_grammar(events)
+    message = fold(events)
+    assert message["content"][0]["citations"][0]["title"] == "a"
+    assert outline(message)[1:] == ["server_tool_use", "web_search_tool_result", *PAGE]
+
+
 @pytest.mark.parametrize(
     ("result", "content"),
     [

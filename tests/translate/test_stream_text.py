@@ -79,9 +79,10 @@ def test_text_that_waited_for_a_sequence_stays_before_what_follows_it():
     assert [b.get("text", b["type"]) for b in content] == ["one E", "tool_use", "ND"]
 
 
-def test_hidden_thoughts_do_not_part_a_sequence():
-    parts = [{"text": "one E"}, {"text": "hm", "thought": True}, {"text": "ND two"}]
-    events, _, _ = translate([chunk(*parts)], context(stop_sequences=("END",)))
+@pytest.mark.parametrize(("thought", "mode"), [("hm", "off"), ("", "shown"), (None, "omitted")])
+def test_thoughts_that_are_not_shown_do_not_part_a_sequence(thought, mode):
+    parts = [{"text": "one E"}, {"text": thought, "thought": True}, {"text": "ND two"}]
+    events, _, _ = translate([chunk(*parts)], context(stop_sequences=("END",), thinking=mode))
     assert text_of(fold(events)) == "one "
 
 
