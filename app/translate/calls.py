@@ -15,6 +15,9 @@ from app.translate.thinking import ThinkingWriter
 _NAMESPACES = ("default_api:", "default_api.")
 """What Gemini at times puts before a function's name."""
 
+_EXACT = 2**53
+"""Up to here a float tells every integer from the next."""
+
 
 class CallWriter:
     """Writes calls as they are complete.
@@ -90,7 +93,8 @@ class CallWriter:
         nonce = self._new_nonce()
         tool_id, kept = pack_tool_id(nonce, call.call_id, call.signature, self._context.target)
         self._notes.update(kept)
-        self._writer.tool("tool_use", tool_id, self._client_name(call.name), call.args)
+        arguments = _exact(call.args)
+        self._writer.tool("tool_use", tool_id, self._client_name(call.name), arguments)
         self.count += 1
         self._newest = (nonce, self._writer.index)
 
@@ -104,6 +108,24 @@ class CallWriter:
             if bare and bare != name and name not in known:
                 return names.get(bare, bare)
         return name
+
+
+def _exact(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return ``arguments`` with whole numbers as integers.
+
+    Gemini may write 1 as 1.0, which a client's integer parameter need not take.
+    """
+    whole = dict(arguments)
+    waiting: list[Any] = [whole]
+    while waiting:
+        holder = waiting.pop()
+        for key, value in holder.items() if isinstance(holder, dict) else enumerate(holder):
+            if isinstance(value, dict | list):
+                holder[key] = copied = value.copy()
+                waiting.append(copied)
+            elif isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
+                holder[key] = int(value)
+    return whole
 
 
 def _word(value: object) -> str:

@@ -65,12 +65,20 @@ def test_ids_are_unique_even_when_geminis_are_not():
 
 
 @pytest.mark.parametrize(
-    "args", [{}, {"n": 1.0, "s": 'ü\n"', "deep": [{"a": None}, []]}, {"big": 2**60}]
+    "args", [{}, {"n": 1.5, "s": 'ü\n"', "deep": [{"a": None}, []]}, {"big": 2**60, "huge": 1e300}]
 )
 def test_arguments_arrive_as_they_were(args):
     blocks, _ = content(chunk(call(args=args)))
     assert blocks[0]["input"] == args
     assert json.dumps(blocks[0]["input"]) == json.dumps(args)
+
+
+def test_whole_numbers_arrive_as_integers():
+    args = {"n": 1.0, "deep": [{"a": -2.0, "b": True}, 0.0, 2.5], "text": "1.0"}
+    blocks, _ = content(chunk(call(args=args)))
+    expected = {"n": 1, "deep": [{"a": -2, "b": True}, 0, 2.5], "text": "1.0"}
+    assert json.dumps(blocks[0]["input"]) == json.dumps(expected)
+    assert json.dumps(args["deep"]) == '[{"a": -2.0, "b": true}, 0.0, 2.5]'
 
 
 @pytest.mark.parametrize("args", [{"args": None}, {}])
