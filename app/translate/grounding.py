@@ -147,6 +147,8 @@ class _Locator:
             return None
         wanted = segment.get("text")
         start, end = segment.get("startIndex") or 0, segment.get("endIndex")
+        if not wanted and segment.get("partIndex"):
+            return None  # offsets into another part, and nothing that tells where it begins
         if type(start) is int and type(end) is int and 0 <= start < end <= len(self._encoded):
             first, last = self._characters(start), self._characters(end)
             if not wanted or self._text[first:last] == wanted:

@@ -146,6 +146,15 @@ def test_a_segment_may_come_without_its_text():
     assert outline(message)[2:] == [("äöü.", "a"), (" Rest.", "")]
 
 
+def test_offsets_into_another_part_are_no_use_without_the_text():
+    nowhere = {"segment": {"partIndex": 1, "endIndex": 7}, "groundingChunkIndices": [0]}
+    message, _, _ = searched(
+        chunk({"text": "First é. "}, {"text": "Second."}),
+        chunk(**grounding(support("Second.", 1, end=7, partIndex=1), nowhere), finishReason="STOP"),
+    )
+    assert outline(message)[2:] == [("First é. ", ""), ("Second.", "b")]
+
+
 def test_queries_are_counted_and_each_has_its_blocks():
     message, _, translator = searched(
         text_chunk("x"), chunk(**grounding(queries=["", "one", "two"])), STOP
