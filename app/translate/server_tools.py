@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from app.translate.blocks import BlockWriter
+from app.translate.errors import BadAnswer
 from app.translate.grounding import Grounding, Source
 from app.translate.signatures import (
     SERVER_TOOL_PREFIX,
@@ -124,7 +125,7 @@ class ServerTools:
         else:
             return
         traced = self._call(name, arguments, call, signature)
-        self._notes[tool_key(traced.nonce)] = part_note(part, self._target)
+        self._notes[tool_key(traced.nonce)] = self._echo(part)
         self._traced.append(traced)
 
     def traced_result(self, part: Mapping[str, Any]) -> None:
@@ -134,7 +135,7 @@ class ServerTools:
         if call is None:
             return
         self._traced.remove(call)
-        self._notes[result_key(call.nonce)] = part_note(part, self._target)
+        self._notes[result_key(call.nonce)] = self._echo(part)
         if call.name == _SEARCH:
             self._search_result(call.tool_id)
         else:
@@ -182,6 +183,13 @@ class ServerTools:
         self._notes.update(kept)
         self._writer.tool("server_tool_use", tool_id, name, arguments)
         return _Call(call_id, tool_id, nonce, name, arguments)
+
+    def _echo(self, part: Mapping[str, Any]) -> str:
+        """Return the note of a part that goes back verbatim."""
+        try:
+            return part_note(part, self._target)
+        except RecursionError:
+            raise BadAnswer("The upstream sent a tool call that is nested without end.") from None
 
     def _search_result(self, tool_id: str) -> None:
         pages, self._sources = self._sources, []

@@ -1,6 +1,7 @@
 """Google-run tools: searches with their sources and citations, fetches, code."""
 
 import json
+from functools import reduce
 
 import pytest
 from answers import (
@@ -18,6 +19,7 @@ from answers import (
 )
 
 from app.translate import signatures as sig
+from app.translate.errors import BadAnswer
 from app.translate.stream import StreamTranslator
 
 SEARCH = frozenset({"web_search"})
@@ -347,6 +349,13 @@ def test_fetched_pages_are_shown_once(status, error):
         "web_search_requests": 0,
         "web_fetch_requests": 1,
     }
+
+
+def test_a_traced_call_that_is_nested_without_end_is_a_bad_answer():
+    args = reduce(lambda inner, _: {"a": inner}, range(5000), {})
+    call = {"toolCall": {"toolType": "GOOGLE_SEARCH_WEB", "args": args}}
+    with pytest.raises(BadAnswer, match="nested"):
+        searched(chunk(call), STOP)
 
 
 FETCHED = {"urlMetadata": [{"retrievedUrl": "https://a.test/"}]}
