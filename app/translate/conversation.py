@@ -100,6 +100,7 @@ class Conversation:
             stop_sequences=stop_sequences(self._body),
             json_answer=answer_schema(self._body) is not None,
             input_estimate=self.estimate(),
+            resumed=self._asked is not None,
             prefill=(self._asked or self)._unwanted_prefill,
         )
 

@@ -43,10 +43,12 @@ class FenceFilter:
     """Takes a Markdown fence off an answer that should be bare JSON.
 
     Models that are only asked for JSON (no schema enforced upstream) like to fence it. JSON can't
-    begin with a back quote, so an answer that does not is passed on untouched.
+    begin with a back quote, so an answer that does not is passed on untouched: unless it goes on
+    with one that may have begun with a fence (``inside``), and may end with its other half.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, inside: bool = False) -> None:
+        self._inside = inside
         self._held = ""
         self._fenced = False
         self.settled = False
@@ -67,7 +69,7 @@ class FenceFilter:
                 self._held = text
                 return ""
             end = self.cut(text)
-            if not end:
+            if not end and not self._inside:
                 self.settled = True
                 return text
             self._fenced, text = True, text[end:]
@@ -79,4 +81,4 @@ class FenceFilter:
         """Return what was held back, less the closing fence."""
         text, self._held = self._held, ""
         self.settled = True
-        return "" if self._fenced and _FENCE_END.fullmatch(text) else text
+        return "" if (self._fenced or self._inside) and _FENCE_END.fullmatch(text) else text

@@ -33,5 +33,7 @@ class ReplyContext:
     """Structured output was asked for."""
     input_estimate: int = 0
     """Tokens, for ``message_start`` when Gemini has not counted yet."""
+    resumed: bool = False
+    """The answer goes on with one that was cut, a fence that it began included."""
     prefill: str = ""
     """Assistant text the answer continues and must not repeat."""

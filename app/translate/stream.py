@@ -62,7 +62,7 @@ class StreamTranslator:
         self._server = ServerTools(self._writer, context.target, new_nonce, self.notes)
         self._openings: tuple[PrefillFilter | FenceFilter, ...] = (
             *((PrefillFilter(context.prefill),) if context.prefill else ()),
-            *((FenceFilter(),) if context.json_answer else ()),
+            *((FenceFilter(inside=context.resumed),) if context.json_answer else ()),
         )
         self._filters = self._openings
         self._matcher = StopMatcher(context.stop_sequences) if context.stop_sequences else None

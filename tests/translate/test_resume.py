@@ -1,6 +1,7 @@
 """A resumed answer is one answer: nothing twice, nothing lost, one head, one end."""
 
 import itertools
+from functools import partial
 
 import pytest
 
@@ -44,7 +45,9 @@ def answer(attempts, **extra):
     nonce = nonces()
     for number, chunks in enumerate(attempts):
         translator = splicer(
-            lambda: StreamTranslator(context(**extra), nonce), sent, resumed=number > 0
+            partial(StreamTranslator, context(resumed=number > 0, **extra), nonce),
+            sent,
+            resumed=number > 0,
         )
         for each in chunks:
             events += translator.feed(each)
@@ -144,6 +147,30 @@ def test_a_continuation_that_is_a_call_closes_the_text():
     events = answer([[text("Let me ")], [chunk(call, finish="STOP")]])
     check_grammar(events)
     assert [block["type"] for block in folded(events)["content"]] == ["text", "tool_use"]
+
+
+@pytest.mark.parametrize("begun", ['```json\n{"a": 1,', '{"a": 1,'])
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [' "b": "`"}'],
+        [' "b": "`"}\n```'],
+        [' "b": "`', '"}\n``', "`\n"],
+        ['```json\n{"a": 1, "b": "`"}', "\n```"],
+    ],
+)
+def test_a_fence_around_json_is_taken_off_also_where_its_halves_are_of_two_attempts(begun, pieces):
+    rest = [text(piece) for piece in pieces]
+    events = answer([[text(begun)], [*rest, text(finish="STOP")]], json_answer=True)
+    check_grammar(events)
+    assert folded(events)["content"][0]["text"] == '{"a": 1, "b": "`"}'
+
+
+@pytest.mark.parametrize("fence", ["```", "\n```", "\n```\n"])
+def test_half_a_fence_may_be_all_that_was_missing(fence):
+    events = answer([[text("```json\n[1]")], [text(fence, finish="STOP")]], json_answer=True)
+    check_grammar(events)
+    assert folded(events)["content"][0]["text"] == "[1]"
 
 
 def test_a_continuation_of_nothing_but_an_end_ends_the_answer():
