@@ -21,6 +21,7 @@ _ESCAPED = re.compile(r"\\(.)")
 _LONGEST_GAP = 1000
 """Array items that a path may skip; more is a broken path, not an argument."""
 
+_SCALARS = (("stringValue", {str}), ("numberValue", {int, float}), ("boolValue", {bool}))
 _DEEPEST_PATH = 200
 """Steps of a path; more is no argument, and too deep for JSON readers."""
 
@@ -110,7 +111,11 @@ def _parse(path: object) -> Path:
 
 
 def _value(piece: Mapping[str, Any]) -> Any:
-    for kind in ("stringValue", "numberValue", "boolValue"):
-        if piece.get(kind) is not None:
-            return piece[kind]
+    for kind, types in _SCALARS:
+        value = piece.get(kind)
+        if value is None:
+            continue
+        if type(value) not in types:
+            raise BadAnswer("The upstream sent function arguments that are not JSON.")
+        return value
     return "" if "stringValue" in piece else None

@@ -425,7 +425,7 @@ def _first(candidates: list[Any]) -> Mapping[str, Any] | None:
         if not isinstance(candidate, dict):
             raise _malformed("candidates")
         index = candidate.get("index")
-        if isinstance(index, str):
+        if index is not None and type(index) is not int:
             raise _malformed("index")
         if not index:
             return candidate

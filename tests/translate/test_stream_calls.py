@@ -97,6 +97,10 @@ def test_no_arguments_are_an_empty_object(args):
         {"functionCall": {"name": 5}},
         {"functionCall": {"name": "look", "partialArgs": "$.a"}},
         {"functionCall": {"name": "look", "partialArgs": ["$.a"]}},
+        *(
+            {"functionCall": {"name": "look", "partialArgs": [{"jsonPath": "$.a", **value}]}}
+            for value in ({"stringValue": ["x"]}, {"numberValue": "1"}, {"boolValue": 1})
+        ),
         {"functionCall": {"name": "look", "partialArgs": [{"jsonPath": "$" + ".a" * 9999}]}},
         call(args=reduce(lambda inner, _: {"a": inner}, range(5000), {})),
     ],

@@ -194,6 +194,8 @@ def test_a_fault_stays_one_whatever_follows():
         {"candidates": [None]},
         {"candidates": ["x"]},
         {"candidates": [{"index": "0"}]},
+        {"candidates": [{"index": [0]}]},
+        {"candidates": [{"index": True}]},
         {"candidates": [{"content": "x"}]},
         {"candidates": [{"content": [{"text": "x"}]}]},
         {"candidates": [{"content": {"parts": "x"}}]},
