@@ -6,10 +6,12 @@ import json
 import math
 import re
 import zlib
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import msgspec
 from flask import Request
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from app.api.deadline import BodyDeadline
@@ -27,17 +29,26 @@ def read_json(request: Request, limit: int, deadline: BodyDeadline) -> Any:
     environ = request.environ
     connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
     length = request.content_length
+    if length is None:
+        # One more than allowed: Werkzeug cuts a chunked body off at its limit, and says nothing.
+        request.max_content_length = limit + 1
+    cut = False
     with deadline.reading(connection, length) as reading:
         try:
             raw = request.get_data(cache=False)
         except RequestEntityTooLarge:
             raise too_large(limit) from None
         except (OSError, ClientDisconnected):
-            raw = b""
+            raw, cut = b"", True
+        except ParseException:
+            _close_behind(environ)
+            raise ApiError(400, "The request body is not valid chunked encoding.") from None
     if reading.over:
         raise ApiError(408, "The request body took too long to arrive.")
-    if length is not None and len(raw) < length:
+    if cut or (length is not None and len(raw) < length):
         raise ApiError(400, "The request body is cut short.")
+    if length is None and len(raw) > limit:
+        raise too_large(limit)
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding == "gzip":
         raw = _gunzip(raw, limit)
@@ -61,6 +72,14 @@ def _decoded(raw: bytes) -> Any:
         raise ApiError(400, f"The request body is not valid JSON: {error}") from None
     # Truncated emoji in a client's history must not break it: the wire is UTF-8.
     return _repaired(body) if _LONE_SURROGATE.search(raw) else body
+
+
+def _close_behind(environ: Mapping[str, Any]) -> None:
+    """End the connection behind the answer: where the next request would begin is unknown."""
+    reader = getattr(environ.get("wsgi.input"), "reader", None)
+    message = getattr(reader, "req", None)
+    if message is not None:
+        message.force_close()
 
 
 def too_large(limit: int) -> ApiError:

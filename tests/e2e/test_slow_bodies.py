@@ -1,9 +1,10 @@
-"""Clients that send slowly: cut off in time, and nobody else's business."""
+"""Clients that send slowly, wrongly or too much: cut off in time, and nobody else's business."""
 
 import json
 import socket
 import threading
 
+import pytest
 import requests
 
 BODY = json.dumps(
@@ -80,3 +81,47 @@ def test_a_body_that_is_cut_short_is_refused(gateway):
     assert body["error"]["message"] == "The request body is cut short."
     connection.close()
     assert "Traceback" not in running.output
+
+
+@pytest.mark.parametrize(
+    "wrong", [b"zz\r\n{}\r\n", b"-5\r\n{}\r\n", b"2\r\n{}{}\r\n0\r\n\r\n", b"2;\n\r\n{}\r\n"]
+)
+def test_a_body_that_is_wrongly_chunked_is_the_clients_fault_and_ends_the_connection(
+    gateway, wrong
+):
+    running = gateway()
+    connection = begin(running, b"transfer-encoding: chunked")
+    connection.sendall(wrong + b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+    status, body = answer_of(connection)
+    assert status == b"HTTP/1.1 400 BAD REQUEST"
+    assert body["error"] == {
+        "type": "invalid_request_error",
+        "message": "The request body is not valid chunked encoding.",
+    }
+    connection.close()
+    assert "Traceback" not in running.output
+
+
+def test_a_chunked_body_that_is_cut_short_is_refused(gateway):
+    running = gateway()
+    connection = begin(running, b"transfer-encoding: chunked\r\nconnection: close")
+    connection.sendall(b"ffff\r\n" + BODY[:1000])
+    connection.shutdown(socket.SHUT_WR)
+    status, body = answer_of(connection)
+    assert status == b"HTTP/1.1 400 BAD REQUEST"
+    assert body["error"]["message"] == "The request body is cut short."
+    connection.close()
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 413), (50_000_000, 413)])
+def test_a_chunked_body_that_is_too_large_is_not_taken_for_its_beginning(gateway, more, status):
+    running = gateway(MAX_REQUEST_BYTES=str(len(BODY)))
+    pieces = (b" " * min(65536, more - at) for at in range(0, more, 65536))
+    answer = requests.post(
+        f"{running.url}/v1/messages",
+        data=(piece for piece in (BODY, *pieces)),
+        headers={"content-type": "application/json"},
+    )
+    assert answer.status_code == status, answer.text
+    if status == 413:
+        assert answer.json()["error"]["type"] == "request_too_large"
