@@ -96,6 +96,9 @@ class Attempt:
             lease = self.lease or self._acquire(wanted)
             if lease is None:
                 return
+            # Who has just failed us may have closed its connection, too, and the news of it may
+            # still be on its way: that must not cost another retry.
+            self.call.fresh_only = bool(self._trace.attempts)
             self.record = AttemptRecord(lease.account.name, lease.project)
             self._trace.attempts.append(self.record)
             delay = course.backoff(lease)

@@ -12,10 +12,15 @@ import anthropic
 import pytest
 import requests
 
+from tests.backend.raw_servers import serving
 from tests.e2e.processes import GatewayProcess
 
 HELLO = {"max_tokens": 200, "messages": [{"role": "user", "content": "hello"}]}
 MODEL = "claude-sonnet-5"
+WHOLE = (
+    b'data: {"candidates": [{"content": {"role": "model", "parts": [{"text": "Hi."}]}, '
+    b'"finishReason": "STOP"}]}\n\n'
+)
 
 
 def sdk(gateway, **options):
@@ -348,3 +353,29 @@ def test_the_start_screen_shows_once_whatever_the_number_of_workers(gateway, tmp
         "state.db-leases 600",
     }
     assert not [path.name for path in files if path.stat().st_mode & 0o077]
+
+
+def test_a_failover_is_not_lost_to_the_connection_of_who_failed(gateway):
+    answered = []
+
+    def fails_and_leaves(visit):
+        failed = False
+        while request := visit.request():
+            if request[0].startswith("GET"):
+                visit.answer({"models": []})
+            elif failed:
+                return  # as when the news of its end and the next request cross
+            elif answered:
+                visit.answer(WHOLE, content_type="text/event-stream")
+            else:
+                failed = True
+                answered.append(503)
+                visit.answer({"error": {"code": 503, "message": "busy"}}, status=503)
+
+    with serving(fails_and_leaves) as server:
+        running = gateway(
+            GEMINI_API_KEYS="key-a,key-b", GEMINI_BASE_URL=server.url, REQUEST_RETRY="1"
+        )
+        answer = post(running)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["content"][0]["text"] == "Hi."
