@@ -111,7 +111,8 @@ class ContentsWriter:
             if kind == "text" and block.get("text"):
                 parts += self._text(block["text"], following, length)
             elif kind == "tool_use":
-                part = self._call(block, following)
+                # A length is a text's: one that was dropped since, as empty ones are.
+                part = self._call(block, None if length else following)
                 if not self._signed_call and self.target.family not in "12":
                     part.setdefault("thoughtSignature", PLACEHOLDER)
                 self._signed_call = True  # of the calls of one turn, only the first needs one
@@ -220,10 +221,8 @@ class ContentsWriter:
         content = block.get("content")
         if block["type"] != "code_execution_tool_result" or not isinstance(content, Mapping):
             return []
-        failed = content.get("return_code")
-        outcome = "OUTCOME_FAILED" if failed else "OUTCOME_OK"
-        output = content.get("stderr") if failed else content.get("stdout")
-        rebuilt: Part = {"codeExecutionResult": {"outcome": outcome, "output": output or ""}}
+        outcome, output = _code_outcome(content)
+        rebuilt: Part = {"codeExecutionResult": {"outcome": outcome, "output": output}}
         if ref.call_id:
             rebuilt["codeExecutionResult"]["id"] = ref.call_id
         signed = read_note(value)
@@ -299,3 +298,17 @@ class ContentsWriter:
                 parts += self._plain(inner, f"{path}.source.content.{number}")
             return parts
         return [*parts, media_part(block, path, self.target)]
+
+
+def _code_outcome(content: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the outcome and the output of a code execution, as Gemini names them."""
+    if content.get("error_code") == "execution_time_exceeded":
+        return "OUTCOME_DEADLINE_EXCEEDED", ""
+    failed = bool(content.get("return_code") or content.get("error_code"))
+    output = (
+        (content.get("stderr") or content.get("error_code")) if failed else content.get("stdout")
+    )
+    return (
+        "OUTCOME_FAILED" if failed else "OUTCOME_OK",
+        output if isinstance(output, str) else "",
+    )

@@ -47,9 +47,11 @@ def _check_type(mime: str, path: str, target: Target) -> None:
 def check_base64(data: str, path: str) -> None:
     """Raise `InvalidRequest` unless ``data`` is base64."""
     try:
-        base64.b64decode(data, validate=True)
+        valid = bool(base64.b64decode(data, validate=True))
     except (binascii.Error, ValueError):
-        raise InvalidRequest(f"{path}: Input is not valid base64") from None
+        valid = False
+    if not valid:
+        raise InvalidRequest(f"{path}: Input is not valid base64")
 
 
 def check_url(url: str, path: str) -> None:

@@ -99,6 +99,10 @@ def refusal(gemini="gemini-3.8-flash", **change):
             {"messages": image(source={"type": "url", "url": "https://x.example/a.gif"})},
             "messages.0.content.1.source.url: Gemini takes no image/gif; send png, jpeg or webp",
         ),
+        (
+            {"messages": image(source={"type": "base64", "media_type": "image/png", "data": ""})},
+            "messages.0.content.1.source.data: Input is not valid base64",
+        ),
         ({"messages": image()}, "messages.0.content.1.source: Field required"),
         (
             {"messages": image(source={"type": "file", "file_id": "f"})},

@@ -7,6 +7,7 @@ import pytest
 from app.translate.conversation import Conversation
 from app.translate.signatures import (
     PLACEHOLDER,
+    SERVER_TOOL_PREFIX,
     note,
     pack_thinking,
     pack_tool_id,
@@ -364,6 +365,47 @@ def test_history_without_signatures_gets_one_placeholder_a_turn():
     assert [part.get("thoughtSignature") for part in parts] == [PLACEHOLDER, None]
     ids = [part["functionCall"]["id"] for part in parts]
     assert len(set(ids)) == 2
+
+
+@pytest.mark.parametrize(("target", "signature"), [(OLD, None), (NEW, PLACEHOLDER)])
+def test_the_signature_of_a_dropped_text_is_not_moved_to_the_call_behind(target, signature):
+    held = pack_thinking("", "QUJD", target, length=1)
+    parts = contents(
+        user(text("q")),
+        assistant({"type": "thinking", "thinking": "", "signature": held}, text("\n"), call("t1")),
+        user(result("t1")),
+        target=target,
+        tools=[TOOL],
+    )[1]["parts"]
+    assert [part.get("thoughtSignature") for part in parts] == [signature]
+
+
+@pytest.mark.parametrize(
+    ("content", "returned"),
+    [
+        ({"stdout": "1", "return_code": 0}, ("OUTCOME_OK", "1")),
+        ({"stderr": "no", "return_code": 1}, ("OUTCOME_FAILED", "no")),
+        ({"stdout": {"not": "text"}, "return_code": 0}, ("OUTCOME_OK", "")),
+        (
+            {"type": "code_execution_tool_result_error", "error_code": "execution_time_exceeded"},
+            ("OUTCOME_DEADLINE_EXCEEDED", ""),
+        ),
+        (
+            {"type": "code_execution_tool_result_error", "error_code": "unavailable"},
+            ("OUTCOME_FAILED", "unavailable"),
+        ),
+    ],
+)
+def test_what_code_brought_goes_back_as_it_was(content, returned):
+    tool_id, _ = pack_tool_id(NONCE, "", "", NEW, prefix=SERVER_TOOL_PREFIX)
+    use = {"id": tool_id, "name": "code_execution", "input": {"code": "1"}}
+    blocks = (
+        {"type": "server_tool_use", **use},
+        {"type": "code_execution_tool_result", "tool_use_id": tool_id, "content": content},
+    )
+    parts = contents(user(text("q")), assistant(*blocks), user(text("r")))[1]["parts"]
+    result = parts[1]["codeExecutionResult"]
+    assert (result["outcome"], result["output"]) == returned
 
 
 def test_what_an_assistant_showed_is_kept():
