@@ -33,7 +33,7 @@ FIELDS = (
     ),
     Entry("temperature", "approximated", "Gemini 2 only; newer models ignore it"),
     Entry("top_p", "approximated", "Gemini 2 only; newer models ignore it"),
-    Entry("top_k", "approximated", "Gemini 2 only; newer models ignore it"),
+    Entry("top_k", "approximated", "Gemini 2 only, at most 64; newer models ignore it"),
     Entry("tools", "mapped", "`functionDeclarations` and Google's own tools; see the tool types"),
     Entry("tool_choice", "mapped", "`functionCallingConfig`; one call only is enforced here"),
     Entry("thinking", "approximated", "a level (Gemini 3 and later) or a budget (2.5) near it"),
@@ -70,7 +70,12 @@ BLOCKS = (
         "mapped",
         "base64, or a public URL that Google fetches (Gemini 3 and later); no GIF",
     ),
-    Entry("document", "mapped", "PDF, text, blocks, or a public URL; title and context as text"),
+    Entry(
+        "document",
+        "mapped",
+        "PDF, text, blocks, or a public URL; title and context as text; what an assistant's "
+        "message shows that is not text goes into the user's turn behind it",
+    ),
     Entry("search_result", "approximated", "as text with title and source"),
     Entry("thinking", "mapped", "signed ones of Gemini's return as they were; others are dropped"),
     Entry("redacted_thinking", "ignored", "only Claude can read it"),
@@ -84,7 +89,7 @@ BLOCKS = (
     Entry("text_editor_code_execution_tool_result", "ignored", "Gemini has no such tool"),
     Entry("tool_search_tool_result", "ignored", "all tools are declared instead"),
     Entry("container_upload", "ignored", "no files are kept here"),
-    Entry("tool_addition", "mapped", "the tool is declared"),
+    Entry("tool_addition", "mapped", "the tool is declared, by its latest definition"),
     Entry("tool_removal", "mapped", "the tool is no longer declared"),
 )
 

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from app.translate.errors import InvalidRequest
 from app.translate.target import Target
 
-IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"})
 _NOT_PUBLIC = ("localhost", ".internal", ".local", "generativelanguage.googleapis.com")
 
 
