@@ -116,12 +116,15 @@ def test_no_secret_leaves(running, simulator):
     assert leaks == []
 
 
-def test_nothing_that_a_client_names_is_fetched(simulator, tmp_path):
+@pytest.mark.parametrize("public", [True, False])
+def test_nothing_that_a_client_names_is_fetched(simulator, tmp_path, public):
     """A client's URL goes to Google or nowhere: the gateway itself asks for none."""
     bait = Simulator(pace=0.0)
-    url = f"{bait.start()}/x.png"
+    # Whoever asked for a name of the outer world would ask the proxy.
+    url = f"{'http://pictures.example' if public else bait.start()}/x.png"
     settings = {"GEMINI_API_KEYS": "k", "GEMINI_BASE_URL": simulator.base_url}
-    with GatewayProcess(tmp_path, **settings) as running:
+    proxy = {"HTTP_PROXY": bait.start(), "HTTPS_PROXY": bait.start(), "NO_PROXY": "127.0.0.1"}
+    with GatewayProcess(tmp_path, **settings, **proxy) as running:
         for kind in ("image", "document"):
             for model in ("gemini-2.5-flash", "gemini-3.8-flash"):
                 block = {"type": kind, "source": {"type": "url", "url": url}}
@@ -129,6 +132,7 @@ def test_nothing_that_a_client_names_is_fetched(simulator, tmp_path):
                 turn = {"role": "user", "content": content}
                 body = {**BODY, "model": model, "messages": [turn]}
                 answer = requests.post(f"{running.url}/v1/messages", json=body, timeout=30)
-                assert answer.status_code in (200, 400)
+                served = public and model != "gemini-2.5-flash"
+                assert answer.status_code == (200 if served else 400), answer.text
     assert bait.requests == []
     bait.stop()
