@@ -18,8 +18,22 @@ from app.pool.state import StateError
 from app.pool.state.opening import check_store
 
 
+def _check_host(host):
+    """Refuse what gunicorn would try for seconds, to fail without the variable's name."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no name"
+        raise SettingsError(
+            f"HOST must be an address of this machine, such as 127.0.0.1, not {host!r} ({reason})"
+        ) from None
+
+
 def _checked_settings():
     settings = load_settings(os.environ)
+    _check_host(settings.host.strip("[]"))
     accounts = load_accounts(settings)
     try:
         check_store(settings.state_url, settings.root)

@@ -263,6 +263,9 @@ def test_streams_that_outlive_the_drain_end_with_an_error_event(gateway, simulat
     [
         ({"PORT": "many"}, "PORT"),
         ({"HOST": "0.0.0.0", "CLIENT_API_KEYS": ""}, "CLIENT_API_KEYS"),
+        ({"HOST": "no.such.name.invalid", "CLIENT_API_KEYS": "key"}, "HOST"),
+        ({"HOST": "192.0.2.1", "CLIENT_API_KEYS": "key"}, "HOST"),
+        ({"HOST": f"{'a' * 70}.b", "CLIENT_API_KEYS": "key"}, "HOST"),
         ({"ROTATION": "random"}, "ROTATION"),
         ({"ACCOUNTS_TOML": "[[account]]\nname = 1"}, "ACCOUNTS_TOML"),
         ({"ACCOUNTS_FILE": "nowhere.toml"}, "nowhere.toml"),
