@@ -99,6 +99,7 @@ class ClientPool:
         """
         self.leasing.on_freed(self._changed)
         self._store.on_news(self.sync)
+        self.sync()  # it is by this that the others know whom to tell
 
     # Leases
 

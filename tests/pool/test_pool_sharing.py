@@ -221,3 +221,18 @@ def test_two_processes_on_one_file(tmp_path):
     assert error.retry_at == next_midnight(time.time())
     assert [view.state for view in pool.snapshot()] == ["cooling", "unusable"]
     store.close()
+
+
+def test_who_begins_to_listen_is_told_from_then_on(store, tmp_path, clock, account):
+    others = SqliteStore(tmp_path / "state.db", clock=clock)
+    try:
+        here = ClientPool([account()], store=store, clock=clock)
+        there = ClientPool([account()], store=others, clock=clock)
+        there.listen()
+        here.mark_unusable(account(), "revoked")
+        until = time.monotonic() + 5
+        while not isinstance(refusal(there), NoneUsable) and time.monotonic() < until:
+            time.sleep(0.01)
+        assert isinstance(refusal(there), NoneUsable)
+    finally:
+        others.close()
