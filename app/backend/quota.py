@@ -25,8 +25,9 @@ REASONS = {
     "RESOURCE_EXHAUSTED",
     "RESOURCE_QUOTA_EXCEEDED",
 }
+DAILY = "dailyLimitExceeded"
 LEGACY_REASONS = {
-    "dailyLimitExceeded",
+    DAILY,
     "limitExceeded",
     "quotaExceeded",
     "rateLimitExceeded",
@@ -39,7 +40,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|ns|[dhms])")
 _IN_MESSAGE = re.compile(
     r"(?:retry in|reset after|reset in|try again in)\s+((?:\d+(?:\.\d+)?(?:ms|[dhms])\s*)+)", re.I
 )
-_NO_QUOTA = re.compile(r"\blimit:\s*0(?![\d.])", re.I)
+_NO_QUOTA = re.compile(r"\blimit:\s*0(?!\.?\d)", re.I)
 _LIMIT = re.compile(r"\blimit:\s*(\d{1,15})\b", re.I)
 _NO_CAPACITY = re.compile(r"no capacity available|model capacity", re.I)
 _TOO_LARGE = re.compile(r"larger than max|exceeds (?:the )?(?:maximum|limit)", re.I)
@@ -72,6 +73,8 @@ def exhausted_by(error: GoogleError, headers: Mapping[str, str], now: float) -> 
             "unknown", retry_after, until, per_project=False, per_model=False, reason="credits"
         )
     quotas = [_judged(violation) for violation in _named(error)]
+    if DAILY in error.legacy_reasons:
+        quotas.append(("day", None, ""))
     window, limit, metric = max(quotas, key=_length, default=("unknown", None, ""))
     if _NO_QUOTA.search(error.message):
         window, limit = "never", 0

@@ -151,3 +151,21 @@ def test_it_never_comes_back_before_the_later_of_both_times(delay, said, lasts):
     message = f"Out.\nPlease retry in {said}." if said else "Out."
     body = google(429, OUT, message, violated((MINUTE, "10")), {**RETRY, "retryDelay": delay})
     assert cooled(429, body) == {THIS: pytest.approx(NOON + lasts, abs=1e-6)}
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["Quota exceeded for metric: requests, limit: 0.", "limit: 0.\nPlease retry in 26.3s."],
+)
+def test_a_limit_of_nothing_may_end_a_sentence(message):
+    assert cooled(429, google(429, OUT, message)) == {THIS: NOON + A_DAY}
+
+
+def test_a_limit_below_one_is_no_limit_of_nothing():
+    assert cooled(429, google(429, OUT, "limit: 0.5")) == {THIS: NOON + FIRST_BACKOFF}
+
+
+def test_the_older_format_names_the_day_too():
+    body = google(403, "PERMISSION_DENIED", "Daily Limit Exceeded")
+    body["error"]["errors"] = [{"reason": "dailyLimitExceeded"}]
+    assert cooled(403, body) == {THIS: MIDNIGHT}
