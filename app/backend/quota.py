@@ -42,6 +42,7 @@ _IN_MESSAGE = re.compile(
 )
 _NO_QUOTA = re.compile(r"\blimit:\s*0(?!\.?\d)", re.I)
 _LIMIT = re.compile(r"\blimit:\s*(\d{1,15})\b", re.I)
+_QUOTA_TEXT = re.compile(r"quota exceeded for (?:quota )?metric\b([^\n]{1,300})", re.I)
 _NO_CAPACITY = re.compile(r"no capacity available|model capacity", re.I)
 _TOO_LARGE = re.compile(r"larger than max|exceeds (?:the )?(?:maximum|limit)", re.I)
 
@@ -73,6 +74,10 @@ def exhausted_by(error: GoogleError, headers: Mapping[str, str], now: float) -> 
             "unknown", retry_after, until, per_project=False, per_model=False, reason="credits"
         )
     quotas = [_judged(violation) for violation in _named(error)]
+    if not quotas:
+        # The text is for people: its window is taken from it, but not a name for the forecast.
+        texts = _QUOTA_TEXT.findall(error.message)
+        quotas = [(_window(text), None, "") for text in texts]
     if DAILY in error.legacy_reasons:
         quotas.append(("day", None, ""))
     window, limit, metric = max(quotas, key=_length, default=("unknown", None, ""))
@@ -110,17 +115,16 @@ def _named(error: GoogleError) -> list[Violation]:
 
 def _judged(quota: Violation) -> _Quota:
     name = quota.quota_id or quota.metric
-    words = name.replace("_", "").lower()
     value = quota.value
     limit = int(value) if value.isascii() and value.isdigit() and len(value) < 16 else None
-    window: Window = "unknown"
-    if limit == 0:
-        window = "never"
-    elif "perday" in words or "daily" in words:
-        window = "day"
-    elif "perminute" in words:
-        window = "minute"
-    return window, limit, name
+    return "never" if limit == 0 else _window(name), limit, name
+
+
+def _window(name: str) -> Window:
+    words = re.sub(r"[_\s]", "", name).lower()
+    if "perday" in words or "daily" in words:
+        return "day"
+    return "minute" if "perminute" in words else "unknown"
 
 
 def _length(quota: _Quota) -> int:

@@ -169,3 +169,21 @@ def test_the_older_format_names_the_day_too():
     body = google(403, "PERMISSION_DENIED", "Daily Limit Exceeded")
     body["error"]["errors"] = [{"reason": "dailyLimitExceeded"}]
     assert cooled(403, body) == {THIS: MIDNIGHT}
+
+
+@pytest.mark.parametrize(
+    ("message", "until"),
+    [
+        ("Quota exceeded for metric: x.googleapis.com/requests_per_model_per_day\n", MIDNIGHT),
+        (
+            "Quota exceeded for quota metric 'Generate requests' and limit "
+            "'GenerateRequestsPerDayPerProjectPerModel' of service 'x.googleapis.com'.\n",
+            MIDNIGHT,
+        ),
+        ("Quota exceeded for quota metric 'Requests' and limit 'Requests per day'\n", MIDNIGHT),
+        ("Quota exceeded for metric: x.googleapis.com/requests_per_minute\n", NOON + 11.0),
+        ("Out of what you may ask per day.\n", NOON + 11.0),
+    ],
+)
+def test_the_message_alone_may_name_the_quota(message, until):
+    assert cooled(429, google(429, OUT, f"{message}Please retry in 11s.")) == {THIS: until}
