@@ -180,7 +180,10 @@ def _base_url(value: str) -> str:
     parts = urlsplit(value) if _is_url(value) else urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
         raise SettingsError("must be a base such as https://host or http://127.0.0.1:9999")
-    return value.rstrip("/")
+    base = value.rstrip("/")
+    if base.rsplit("/", 1)[-1] in ("v1", "v1beta", "v1beta1"):
+        raise SettingsError("must be a base without a version, such as https://host")
+    return base
 
 
 def _aliases(value: str) -> tuple[tuple[str, str], ...]:

@@ -68,6 +68,12 @@ def test_the_environment_beats_the_dotenv_file_and_empty_is_absent(tmp_path):
             "not 'localhost:9999'",
         ),
         (
+            "GEMINI_BASE_URL",
+            "https://host/v1beta/",
+            "GEMINI_BASE_URL must be a base without a version, such as https://host, "
+            "not 'https://host/v1beta/'",
+        ),
+        (
             "MODEL_ALIASES",
             "claude-*",
             "MODEL_ALIASES has 'claude-*', which is not a glob=model pair such as "
