@@ -15,6 +15,15 @@ from typing import Any
 from app.translate import ends
 from app.translate.blocks import BlockWriter, Event
 from app.translate.calls import CallWriter
+from app.translate.chunk_fields import (
+    SERVER_PARTS,
+    check_part,
+    first_candidate,
+    malformed,
+    repeated,
+    text_of,
+    visible_text,
+)
 from app.translate.errors import BadAnswer
 from app.translate.grounding import Grounding, Placement
 from app.translate.opening import FenceFilter, PrefillFilter
@@ -24,14 +33,6 @@ from app.translate.signatures import note, result_key
 from app.translate.stop_sequences import StopMatcher
 from app.translate.thinking import ThinkingWriter
 from app.translate.usage import UsageMeter
-
-_SERVER_PARTS = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
-_PART_TYPES: Mapping[str, type] = {
-    "text": str,
-    "thought": bool,
-    **dict.fromkeys(("functionCall", *_SERVER_PARTS), dict),
-}
-"""What a part's fields must be where they are set; others are not known or carry no content."""
 
 
 class StreamTranslator:
@@ -107,7 +108,7 @@ class StreamTranslator:
         served = chunk.get("modelVersion")
         if served and isinstance(served, str):
             self.served_model = served
-        candidate = _first(_list(chunk, "candidates"))
+        candidate = first_candidate(repeated(chunk, "candidates"))
         if candidate is None:
             self._read_envelope(chunk)
             return self._writer.take()
@@ -122,9 +123,9 @@ class StreamTranslator:
         if content is None:
             return self._writer.take()
         if not isinstance(content, dict):
-            raise _malformed("content")
-        for part in _list(content, "parts"):
-            _check(part)
+            raise malformed("content")
+        for part in repeated(content, "parts"):
+            check_part(part)
             if self._holding and self._hold(part):
                 continue
             self._part(part)
@@ -177,9 +178,9 @@ class StreamTranslator:
         feedback = chunk.get("promptFeedback")
         if not isinstance(feedback, dict):
             return
-        reason = _text(feedback.get("blockReason"))
+        reason = text_of(feedback.get("blockReason"))
         if reason:
-            self._blocked = ends.blocked(reason, _text(feedback.get("blockReasonMessage")))
+            self._blocked = ends.blocked(reason, text_of(feedback.get("blockReasonMessage")))
 
     def _read_end(self, candidate: Mapping[str, Any]) -> None:
         """Read the finish reason; one in a later chunk does not soften an earlier one.
@@ -191,11 +192,11 @@ class StreamTranslator:
         if not isinstance(reason, str):
             if reason is None:
                 return
-            raise _malformed("finishReason")
+            raise malformed("finishReason")
         if not reason or ends.weight(reason) < ends.weight(self._finish_reason):
             return
         self._finish_reason = reason
-        self._finish_message = _text(candidate.get("finishMessage"))
+        self._finish_message = text_of(candidate.get("finishMessage"))
         if reason in ends.FAULTS:
             if not self._writer.started:
                 raise ends.fault(reason, self._finish_message)
@@ -239,7 +240,7 @@ class StreamTranslator:
 
     def _ground(self, grounding: Grounding) -> None:
         """Write a search's blocks, and see to the citations of the text before and behind."""
-        whole = "".join((*self._seen, *map(_visible_text, self._held)))
+        whole = "".join((*self._seen, *map(visible_text, self._held)))
         cut = 0
         for opening in self._openings:
             cut += opening.cut(whole[cut:])
@@ -270,12 +271,12 @@ class StreamTranslator:
         if part.get("thought") and call is None:
             if self._context.thinking != "off" and (text or signature):
                 self._settle()
-                self._thinking.thought(_text(text), signature)
+                self._thinking.thought(text_of(text), signature)
         elif call is not None:
-            self._call(call, "" if part.get("thought") else _text(text), signature)
+            self._call(call, "" if part.get("thought") else text_of(text), signature)
         elif text:
             self._text(text, signature)
-        elif kind := next((k for k in _SERVER_PARTS if part.get(k) is not None), None):
+        elif kind := next((k for k in SERVER_PARTS if part.get(k) is not None), None):
             self._settle()
             self._thinking.end()
             if not self.done:
@@ -417,48 +418,3 @@ class StreamTranslator:
                 "usage": self._meter.start(output_tokens=0 if self.done else 1),
             },
         }
-
-
-def _first(candidates: list[Any]) -> Mapping[str, Any] | None:
-    """Return the candidate to show: the one with index 0, which may go unsaid."""
-    for candidate in candidates:
-        if not isinstance(candidate, dict):
-            raise _malformed("candidates")
-        index = candidate.get("index")
-        if index is not None and type(index) is not int:
-            raise _malformed("index")
-        if not index:
-            return candidate
-    return None
-
-
-def _check(part: object) -> None:
-    """Raise `BadAnswer` for a part of which something would get lost in a seemingly good answer."""
-    if not isinstance(part, dict):
-        raise _malformed("parts")
-    for name, value in part.items():
-        kind = _PART_TYPES.get(name)
-        if kind is not None and value is not None and not isinstance(value, kind):
-            raise _malformed(name)
-
-
-def _list(holder: Mapping[str, Any], name: str) -> list[Any]:
-    """Return what a repeated field holds; null is nothing, as in all proto JSON."""
-    value = holder.get(name)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise _malformed(name)
-    return value
-
-
-def _malformed(name: str) -> BadAnswer:
-    return BadAnswer(f"The upstream sent a malformed answer: its {name} can't be read.")
-
-
-def _visible_text(part: Mapping[str, Any]) -> str:
-    return "" if part.get("thought") else _text(part.get("text"))
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
