@@ -161,7 +161,11 @@ def test_a_request_on_an_idle_connection_is_served_while_stopping(gateway, simul
         running.terminate()
         running.wait_for_line(re.compile("Handling signal: term"))
         body = {**ASK, "stream": False}
-        late = session.post(f"{running.url}/v1/messages", json=body)
-        assert (late.status_code, late.headers["connection"]) == (200, "close")
-        assert json.loads(late.text)["stop_reason"] == "end_turn"
+        connection = "keep-alive"
+        while connection == "keep-alive":  # the line is the master's: the worker hears of it later
+            late = session.post(f"{running.url}/v1/messages", json=body)
+            assert late.status_code == 200
+            assert json.loads(late.text)["stop_reason"] == "end_turn"
+            connection = late.headers["connection"]
+        assert connection == "close"
     assert running.wait(20) == 0
