@@ -44,6 +44,7 @@ def read_json(request: Request, limit: int, deadline: BodyDeadline) -> Any:
             _close_behind(environ)
             raise ApiError(400, "The request body is not valid chunked encoding.") from None
     if reading.over:
+        _close_behind(environ)
         raise ApiError(408, "The request body took too long to arrive.")
     if cut or (length is not None and len(raw) < length):
         raise ApiError(400, "The request body is cut short.")
@@ -75,7 +76,7 @@ def _decoded(raw: bytes) -> Any:
 
 
 def _close_behind(environ: Mapping[str, Any]) -> None:
-    """End the connection behind the answer: where the next request would begin is unknown."""
+    """End the connection behind the answer: where the next request would begin is not known."""
     reader = getattr(environ.get("wsgi.input"), "reader", None)
     message = getattr(reader, "req", None)
     if message is not None:

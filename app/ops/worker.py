@@ -16,6 +16,7 @@ import gevent
 from gevent.server import StreamServer
 from gunicorn.arbiter import Arbiter
 from gunicorn.http import errors as http
+from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.workers.ggevent import GeventWorker
 
 from app.api.errors import envelope
@@ -34,7 +35,7 @@ POST twice. Proxies and SDKs give idle connections up sooner than this (`deploy/
 """
 
 HEARING = 1.0
-"""Seconds to go on reading from who has sent what is not HTTP, so that it gets its answer."""
+"""Seconds to go on reading from who still sends when its answer is out, so that it gets that."""
 
 UNSENT = 64 << 10
 """Bytes that the system keeps of what a client is too slow for; by itself it keeps megabytes."""
@@ -133,6 +134,11 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
         client = ClientSocket(sock)
         try:
             served = super().handle_request(listener_name, req, client, addr)
+        except StopIteration:  # it was the connection's last
+            if not _is_read(req.body.reader):
+                client.flush()
+                _hear_out(sock)
+            raise
         except OSError as error:
             if isinstance(error, TimeoutError) or error.errno in _UNREACHABLE:
                 # gunicorn would take it for a fault of its own, and log a traceback.
@@ -178,11 +184,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
         )
         with contextlib.suppress(OSError):
             client.sendall(head.encode() + body)
-            # Closing with bytes unread would reset the connection, and take the answer along.
-            client.shutdown(socket.SHUT_WR)
-            with gevent.Timeout(HEARING, False):
-                while client.recv(65_536):
-                    pass
+            _hear_out(client)
 
     @property
     def _linger(self) -> float:
@@ -195,3 +197,22 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
             with contextlib.suppress(OSError):
                 # gevent's own shutdown raises in the greenlet that waits; this reads as an end.
                 _socket.socket.shutdown(getattr(connection, "_sock", connection), socket.SHUT_RD)
+
+
+def _is_read(reader: Any) -> bool:
+    """Return whether gunicorn's reader of a body has come to the body's end."""
+    if isinstance(reader, LengthReader):
+        return not reader.length
+    return isinstance(reader, ChunkedReader) and reader.parser is None
+
+
+def _hear_out(client: Any) -> None:
+    """End the answer and go on reading for `HEARING` seconds.
+
+    Closing with bytes unread would reset the connection, and could take the answer along.
+    """
+    with contextlib.suppress(OSError), gevent.Timeout(HEARING, False):
+        client.shutdown(socket.SHUT_WR)
+        while True:
+            # No bytes are no end of file where a body's time was over: more may come even so.
+            gevent.sleep(0 if client.recv(65_536) else 0.05)

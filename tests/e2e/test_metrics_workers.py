@@ -32,6 +32,8 @@ def test_counters_add_up_over_workers_and_their_deaths(gateway, simulator, tmp_p
     running = gateway(WEB_CONCURRENCY="2", TMPDIR=str(tmp_path))
     for _ in range(20):
         assert requests.post(f"{running.url}/v1/messages", json=BODY, timeout=30).ok
+    # The last answer has arrived before its worker has counted it.
+    assert simulator.wait_for(lambda: total(running, "gateway_requests_total") == 20, 20)
     for _ in range(4):  # whichever worker is asked
         assert total(running, "gateway_requests_total") == 20
         assert total(running, "gateway_attempts_total") == 20

@@ -71,6 +71,22 @@ def test_a_body_that_trickles_is_cut_off(gateway):
     assert "Traceback" not in running.output
 
 
+@pytest.mark.parametrize("framing", [b"content-length: 20000000", b"transfer-encoding: chunked"])
+def test_who_sends_too_much_on_a_connections_last_request_gets_the_answer_and_no_reset(
+    gateway, framing
+):
+    running = gateway(MAX_REQUEST_BYTES="1024")
+    connection = begin(running, framing + b"\r\nconnection: close")
+    if b"chunked" in framing:
+        connection.sendall(b"%x\r\n" % 20_000_000)
+    for _ in range(200):
+        connection.sendall(b" " * 100_000)
+    status, body = answer_of(connection)
+    assert status == b"HTTP/1.1 413 REQUEST ENTITY TOO LARGE"
+    assert body["error"]["type"] == "request_too_large"
+    connection.close()
+
+
 def test_a_body_that_is_cut_short_is_refused(gateway):
     running = gateway()
     connection = begin(running, b"content-length: %d" % len(BODY))
