@@ -17,6 +17,9 @@ from typing import Any
 
 from urllib3 import HTTPResponse
 from urllib3.exceptions import ProtocolError
+from urllib3.util.ssltransport import SSLTransport
+
+from app.backend.connection import Call
 
 READ_SIZE = 32_768
 LONGEST_LINE = 16_384
@@ -38,16 +41,24 @@ def is_plain_chunked(raw: HTTPResponse) -> bool:
     )
 
 
+_WRAPPERS = (ssl.SSLSocket, SSLTransport)
+
+
 class ChunkedBody:
     """Reads the body of ``raw``, for which `is_plain_chunked` holds."""
 
-    def __init__(self, raw: HTTPResponse) -> None:
+    def __init__(self, raw: HTTPResponse, call: Call) -> None:
         self._raw = raw
         inner: Any = raw._fp
         self._inner = inner
         # Not the file: it holds a buffer of the full size while it waits, as most streams do.
         self._socket: Any = inner.fp.raw._sock
         self._receive: Callable[[], bytes] = self._first
+        self._pauses = call.pause(self._socket)
+        # What is encrypted comes in records, and a short read need not have been the last one.
+        self._plain = self._pauses and not isinstance(self._socket, _WRAPPERS)
+        self._emptied = False
+        """The latest read took all that the system had: the next one would have to wait."""
         self._kept = b""
         self._left = 0
         """Bytes of the current chunk that are still to come."""
@@ -56,15 +67,25 @@ class ChunkedBody:
         self._trailers = False
         self._over = False
 
-    def read(self) -> bytes:
+    def read(self) -> bytes | None:
         """Return what has arrived, waiting for it; b"" at the end of the body.
 
-        Raises `ProtocolError` for a body that is cut or is not chunked, OSError as sockets do.
+        For a call that pauses, return None instead of waiting. Raises `ProtocolError` for a body
+        that is cut or is not chunked, OSError as sockets do.
         """
         while not self._over:
-            data = self._receive()
+            if self._emptied:
+                self._emptied = False
+                return None
+            try:
+                data = self._receive()
+            except (BlockingIOError, ssl.SSLWantReadError):
+                if self._pauses:
+                    return None
+                raise
             if not data:
                 raise ProtocolError("the connection ended in the middle of the body")
+            self._emptied = self._plain and len(data) < READ_SIZE
             if body := self._decoded(data):
                 return body
         return b""

@@ -22,6 +22,8 @@ from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
 
+from app.backend.bell import Bell
+
 STALE_AFTER = 5.0
 """Seconds of idleness after which a kept connection that breaks proves nothing: Google may have
 closed it. One that breaks sooner was broken by the upstream, and counts as a failure."""
@@ -32,9 +34,15 @@ class Aborted(Exception):
 
 
 class Call:
-    """One upstream call as the one who may want to end it sees it. Good for one attempt."""
+    """One upstream call as the one who may want to end it sees it. Good for one attempt.
 
-    def __init__(self) -> None:
+    With a ``bell`` the reader of the answer need not be a thread of its own: once `pauses` is set,
+    the answer gives None where it would have to wait, and `wait` then waits for more of it.
+    """
+
+    def __init__(self, bell: Bell | None = None) -> None:
+        self._bell = bell
+        self._waits_for: Any = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._socket: Any = None
@@ -45,6 +53,10 @@ class Call:
         """The connection of the latest try lay idle for so long that it may have been closed."""
         self.fresh_only = False
         """The next try must not use a connection that served another call."""
+        self.waiting = False
+        """Whether `wait` is waiting now."""
+        self.stalled = False
+        """Whether `stall` has ended the call."""
 
     @property
     def aborted(self) -> bool:
@@ -67,6 +79,37 @@ class Call:
         """Raise `Aborted` if the call was aborted."""
         if self._ended.is_set():
             raise Aborted
+
+    @property
+    def pauses(self) -> bool:
+        """Tell whether the answer gives None, and its reader must `wait`."""
+        return self._waits_for is not None
+
+    def pause(self, sock: Any) -> bool:
+        """Have the answer from ``sock`` pause rather than wait, if there is a bell."""
+        if self._bell is None:
+            return False
+        sock.settimeout(0.0)
+        self._waits_for = sock
+        return True
+
+    def wait(self) -> None:
+        """Wait for more of an answer that has paused, or for its end, or for the bell."""
+        bell = self._bell
+        if bell is None or self._ended.is_set():
+            return
+        self.waiting = True
+        try:
+            bell.wait(self._waits_for)
+        finally:
+            self.waiting = False
+
+    def stall(self) -> None:
+        """End the call as one whose upstream has been silent for too long."""
+        with self._lock:
+            self.stalled = True
+            if self._socket is not None:
+                _shut_down(self._socket)
 
     def attach(self, sock: Any) -> None:
         """Use ``sock`` from here on; raises `Aborted`."""

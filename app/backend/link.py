@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,7 @@ from app.backend.connection import Aborted, Call, tracked
 from app.backend.errors import Fault, UpstreamError
 from app.backend.google_errors import classify, classify_object
 from app.backend.session import UpstreamSession
+from app.backend.stalls import StallWatch
 from app.backend.stream import garbage, parse_chunks, read_lines
 
 ERROR_BODY = 65_536
@@ -57,6 +58,7 @@ class Link:
         *,
         connect_timeout: float,
         read_timeout: float,
+        stalls: StallWatch,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.auth = auth
@@ -64,18 +66,25 @@ class Link:
         self._headers = {**session.headers, "Accept-Encoding": "identity"}
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
+        self._stalls = stalls
         self._wall = wall
 
-    def stream(self, outgoing: Outgoing, call: Call) -> Iterator[dict[str, Any]]:
+    def stream(
+        self, outgoing: Outgoing, call: Call
+    ) -> Generator[dict[str, Any] | None, None, None]:
         """Yield the objects of the answer as they arrive; raises `UpstreamError`, `Aborted`.
 
-        A closed generator closes the connection; one read to the end leaves it for others.
+        Yields None where ``call`` pauses, whose owner then waits. A closed generator closes the
+        connection; one read to the end leaves it for others.
         """
-        with self._opened(outgoing, call, self._read_timeout) as response:
+        with (
+            self._opened(outgoing, call, self._read_timeout) as response,
+            self._stalls.watching(call),
+        ):
             del outgoing  # a stream may last long, and the request be large
             try:
                 for chunk in parse_chunks(read_lines(response, call)):
-                    if chunk.get("error"):
+                    if chunk and chunk.get("error"):
                         raise self._refused(chunk["error"])
                     yield chunk
             except NETWORK_ERRORS as error:
@@ -215,7 +224,7 @@ def _failure(error: BaseException, call: Call, what: str) -> UpstreamError:
     if call.aborted:
         raise Aborted from None
     causes = list(_causes(error))
-    if any(_is_timeout(cause) for cause in causes):
+    if call.stalled or any(_is_timeout(cause) for cause in causes):
         return UpstreamError(
             Fault.TIMEOUT, "The upstream did not answer in time.", reason="timeout"
         )

@@ -30,6 +30,8 @@ _decode = msgspec.json.Decoder().decode
 _TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}]')
 _BETWEEN_OBJECTS = b" \t\r\n[],"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_PAUSE = b": nothing more for now, says the reader"
+_PAUSE_LINE = _PAUSE + b"\n"
 _IGNORED_FIELDS = (b":", b"event:", b"id:", b"retry:", b"event", b"id", b"retry")
 
 
@@ -47,15 +49,21 @@ class WholeLines:
         self._call = call
 
     def stream(self, chunk_size: int, decode_content: bool) -> Iterator[bytes]:
-        """Yield pieces of whole lines, the last one perhaps without its end."""
-        read: Callable[[], bytes]
+        """Yield pieces of whole lines, the last one perhaps without its end.
+
+        Where a call pauses, a comment goes through ``iter_lines`` in place of what has not come.
+        """
+        read: Callable[[], bytes | None]
         if is_plain_chunked(self._raw):  # as Google sends it
-            read = ChunkedBody(self._raw).read
+            read = ChunkedBody(self._raw, self._call).read
         else:
             read = partial(self._raw.read1, READ_SIZE, decode_content)
         kept = bytearray()
         call = self._call
-        while data := read():
+        while (data := read()) != b"":
+            if data is None:
+                yield _PAUSE_LINE
+                continue
             call.received += len(data)
             if not kept and data.endswith(b"\n"):  # nearly always: one read, one event
                 yield data
@@ -91,8 +99,10 @@ def read_lines(response: requests.Response, call: Call) -> Iterator[bytes]:
     return response.iter_lines()
 
 
-def parse_chunks(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+def parse_chunks(lines: Iterable[bytes]) -> Iterator[dict[str, Any] | None]:
     """Yield the JSON objects in ``lines``; raises `UpstreamError` BROKEN on anything else.
+
+    Yields None where the call pauses (see `Call`).
 
     An event is complete as soon as its data is a JSON value: waiting for the blank line after it
     would only cost time, since nothing can follow a complete value within an event.
@@ -105,13 +115,13 @@ def parse_chunks(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
                 try:
                     value = _decode(line[5:])
                 except (ValueError, RecursionError):
-                    text = line[5:]
-                    if text.strip() not in (b"", b"[DONE]"):
-                        data.add(text)
+                    data.begin(line[5:])
                     continue
                 yield from _objects(value)
             else:
                 data.add(line[5:])
+        elif line == _PAUSE:
+            yield None
         elif bare.inside:
             yield from bare.feed(line)
         elif not line:
@@ -143,6 +153,11 @@ class _Collected:
         self._text += b"\n"
         if len(self._text) > LONGEST_EVENT:
             raise too_long()
+
+    def begin(self, piece: bytes) -> None:
+        """Add a first line, unless it says nothing; raises `UpstreamError` as `add` does."""
+        if piece.strip() not in (b"", b"[DONE]"):
+            self.add(piece)
 
     def take(self) -> Iterator[dict[str, Any]]:
         """Yield what the pieces make together, and start anew."""

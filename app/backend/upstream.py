@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from app.backend.connection import Aborted, Call
 from app.backend.kinds import KINDS
 from app.backend.link import Link
 from app.backend.session import UpstreamSession
+from app.backend.stalls import StallWatch
 from app.backend.stream import garbage
 from app.backend.surface import ListedModel, Surface
 from app.backend.token_shelf import TokenShelf
@@ -44,24 +45,27 @@ class Upstream:
     def __init__(self, settings: UpstreamSettings, shelf: TokenShelf | None = None) -> None:
         self._settings = settings
         self._shelf = shelf
+        self._stalls = StallWatch(settings.read_timeout)
         self._lock = threading.Lock()
         self._sessions: dict[str, UpstreamSession] = {}
         self._surfaces: dict[Account, Surface] = {}
 
     def generate(
         self, account: Account, project: str, model: str, body: Mapping[str, Any], call: Call
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Generator[dict[str, Any] | None, None, None]:
         """Yield the chunks of ``model``'s answer, each as it arrives and unwrapped.
 
-        Nothing is sent before the first one is asked for. ``project`` is "" for the credential's
-        own. Completeness is not judged: an end without ``finishReason`` just ends.
+        Yields None where ``call`` pauses, which only one with a bell does (see `Call`). Nothing is
+        sent before the first one is asked for. ``project`` is "" for the credential's own.
+        Completeness is not judged: an end without ``finishReason`` just ends.
         """
         surface = self._surface(account)
         chunks = surface.link.stream(surface.generation(project, model, body, call), call)
         del body
         for chunk in chunks:
-            unwrapped = surface.unwrap(chunk)
-            if unwrapped is not None:
+            if chunk is None:
+                yield None
+            elif (unwrapped := surface.unwrap(chunk)) is not None:
                 yield unwrapped
 
     def count_tokens(
@@ -155,5 +159,6 @@ class Upstream:
             session,
             connect_timeout=settings.connect_timeout,
             read_timeout=settings.read_timeout,
+            stalls=self._stalls,
         )
         return kind.surface(account, link, settings.gemini_base_url)

@@ -1,4 +1,9 @@
-"""One upstream try, made in a thread of its own so that the generator never blocks on it."""
+"""One upstream try, begun in a thread of its own so that the generator never blocks on it.
+
+Once the answer has begun, the generator reads it itself: a hop for each event, and a thread for
+each stream, would cost more than the translation. Only an answer that can't pause (compressed, or
+not chunked) is read to its end in the thread, which posts the chunks.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import threading
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from app.backend.bell import Bell
 from app.backend.errors import Fault, UpstreamError
 from app.backend.upstream import Aborted, Call, Upstream
 from app.pool.pool import Cancelled, CancelToken, ClientPool, Lease, PoolError, Wanted
@@ -28,10 +34,12 @@ class What(IntEnum):
     CHUNK = 0
     END = 1
     FAILED = 2
+    OPENED = 3
+    """With the first chunk (or None) and the answer, which pauses: the generator reads on."""
 
 
 class Attempt:
-    """Leases an account, opens the upstream and posts its chunks to the mailbox.
+    """Leases an account, opens the upstream and posts the answer, or its chunks, to the mailbox.
 
     ``close`` may come at any moment from the generator's thread: it ends the wait for an account
     or the upstream call, and returns the lease exactly once, whoever holds it by then.
@@ -44,10 +52,11 @@ class Attempt:
         pool: ClientPool,
         upstream: Upstream,
         *,
+        bell: Bell,
         pool_wait: float,
         trace: Trace,
     ) -> None:
-        self.call = Call()
+        self.call = Call(bell)
         self.lease: Lease | None = None
         self.record: AttemptRecord | None = None
         self._job = job
@@ -107,7 +116,11 @@ class Attempt:
             if step.refresh:
                 self._upstream.refresh(lease.account)
             call, put, read = self.call, self._mailbox.put, 0
-            for chunk in self._job.open(lease, call, trust_foreign=course.trust_foreign):
+            chunks = self._job.open(lease, call, trust_foreign=course.trust_foreign)
+            for chunk in chunks:
+                if call.pauses:
+                    self._mailbox.signal(self, What.OPENED, (chunk, chunks))
+                    return
                 before, read = read, call.received
                 put(self, What.CHUNK, chunk, read - before)
             self._mailbox.signal(self, What.END)
@@ -122,8 +135,7 @@ class Attempt:
     def _lost(self) -> None:
         """End the try: its seat is another process' by now, so it must not go on."""
         self.call.abort()
-        error = UpstreamError(Fault.LOST, "The lease was lost.", reason="lease lost")
-        self._mailbox.signal(self, What.FAILED, error)
+        self._mailbox.signal(self, What.FAILED, lost())
 
     def _acquire(self, wanted: Wanted) -> Lease | None:
         lease = self._pool.acquire(
@@ -135,3 +147,8 @@ class Attempt:
                 return lease
         self._pool.release(lease)
         return None
+
+
+def lost() -> UpstreamError:
+    """Return the error of an attempt that was ended because its lease was lost."""
+    return UpstreamError(Fault.LOST, "The lease was lost.", reason="lease lost")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from itertools import chain
+from typing import Any, Final
 
+from app.backend.bell import new_bell
 from app.backend.errors import Fault, UpstreamError
-from app.backend.upstream import Upstream
+from app.backend.upstream import Aborted, Upstream
 from app.pool.pool import AllBusy, AllCooling, AllTried, ClientPool, Lease, PoolError
-from app.relay.attempt import Attempt, What
+from app.relay.attempt import Attempt, What, lost
 from app.relay.budget import RetryBudget
 from app.relay.course import Course, Next
 from app.relay.errors import ClientGone, Failure, RelayError
@@ -63,7 +66,8 @@ class Exchange:
         self._upstream = upstream
         self._timer = timer
         self._pool_wait = pool_wait_timeout
-        self._mailbox = Mailbox()
+        self._bell = new_bell()
+        self._mailbox = Mailbox(self._bell)
         self._silence = Silence(self._tick)
         self._course = Course(request_retry, quota_switch_project, budget)
         self._attempt: Attempt | None = None
@@ -96,6 +100,7 @@ class Exchange:
         self._mailbox.close()
         if self._attempt:
             self._attempt.close()
+        self._bell.close()
 
     def client_gone(self) -> None:
         """Tell the exchange that nobody listens any more."""
@@ -114,6 +119,7 @@ class Exchange:
             self._mailbox,
             self._pool,
             self._upstream,
+            bell=self._bell,
             pool_wait=self._pool_wait,
             trace=self.trace,
         )
@@ -151,6 +157,9 @@ class Exchange:
                     continue
                 if what is What.FAILED:
                     raise self._told(value)
+                if what is What.OPENED:
+                    ready = yield from self._read(attempt, *value)
+                    break
                 if translator is None:
                     translator = self.job.translator(self._held_lease(attempt))
                 ready += self._translated(translator, what, value)
@@ -166,7 +175,58 @@ class Exchange:
             yield self._leaving(ready)
             silence.broken()
 
-    def _translated(self, translator: AnswerTranslator, what: What, value: Chunk) -> list[Event]:
+    def _read(
+        self,
+        attempt: Attempt,
+        first: Chunk | None,
+        chunks: Generator[Chunk | None, None, None],
+    ) -> Generator[list[Event] | Signal, None, list[Event]]:
+        """Yield what an answer brings that is read here, and return the last events of it.
+
+        All that had arrived leaves together before the answer pauses.
+        """
+        translator = self.job.translator(self._held_lease(attempt))
+        buffered, mailbox, silence, call = (
+            self.job.buffered,
+            self._mailbox,
+            self._silence,
+            attempt.call,
+        )
+        ready: list[Event] = []
+        left = 0
+        try:
+            with closing(chunks):
+                for chunk in chain((first,), chunks):
+                    if chunk is not None:
+                        ready += self._translated(translator, What.CHUNK, chunk)
+                        if translator.done:
+                            return ready
+                        if call.received - left < READ_AHEAD:
+                            continue
+                    left = call.received
+                    if ready and not buffered:
+                        yield self._leaving(ready)
+                        silence.broken()
+                        ready = []
+                    while mailbox.waiting:
+                        source, what, value, _ = mailbox.get()
+                        if source is None:
+                            yield self._signalled(what)
+                            silence.broken()
+                        elif source is attempt:
+                            raise self._told(value)
+                    if chunk is None:
+                        call.wait()
+                ready += self._translated(translator, What.END, None)
+        except (UpstreamError, RelayError, Aborted) as error:
+            if ready and not buffered:  # all that came before reaches the client
+                yield self._leaving(ready)
+            if isinstance(error, Aborted):
+                raise lost() from None
+            raise
+        return ready
+
+    def _translated(self, translator: AnswerTranslator, what: What, value: Any) -> list[Event]:
         try:
             events = translator.feed(value) if what is What.CHUNK else translator.finish()
         except BadAnswer as bad:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from functools import cached_property, partial
 from typing import Any, Protocol
 
@@ -94,7 +94,9 @@ class AnswerJob(_ConversationJob):
         self.answer: Translator | None = None
         """The translator of the newest attempt, for the log's figures."""
 
-    def open(self, lease: Lease, call: Call, *, trust_foreign: bool) -> Iterator[Chunk]:
+    def open(
+        self, lease: Lease, call: Call, *, trust_foreign: bool
+    ) -> Generator[Chunk | None, None, None]:
         """Yield the answer's chunks as they arrive."""
         body = self.translation.render(
             target_of(lease.account, lease.model, trust_foreign=trust_foreign), self._notes
@@ -136,7 +138,9 @@ class CountJob(_ConversationJob):
 
     buffered = True
 
-    def open(self, lease: Lease, call: Call, *, trust_foreign: bool) -> Iterator[Chunk]:
+    def open(
+        self, lease: Lease, call: Call, *, trust_foreign: bool
+    ) -> Generator[Chunk, None, None]:
         """Yield the count as the only chunk."""
         target = target_of(lease.account, lease.model, trust_foreign=trust_foreign)
         body = self.translation.render_count(target, self._notes)

@@ -7,6 +7,7 @@ import threading
 from contextlib import suppress
 from typing import Any
 
+from app.backend.bell import Bell
 from app.backend.upstream import Aborted
 
 CAPACITY = 64
@@ -21,10 +22,12 @@ Report = tuple[Any, Any, Any, int]
 class Mailbox:
     """Bounded for chunks, unbounded for signals (ticks, ends), read by one generator.
 
-    One producer of chunks at a time. While there is room, a chunk costs no more than the queue.
+    ``bell`` is rung for each signal: its reader may be waiting for something else. One producer of
+    chunks at a time. While there is room, a chunk costs no more than the queue.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bell: Bell) -> None:
+        self._bell = bell
         self._items: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self._room = threading.Event()
         self._room.set()
@@ -52,6 +55,12 @@ class Mailbox:
         """Hand over something that must never wait."""
         if not self._closed:
             self._items.put((source, what, value, 0))
+            self._bell.ring()
+
+    @property
+    def waiting(self) -> bool:
+        """Tell whether a report has arrived that was not taken."""
+        return not self._items.empty()
 
     def get(self) -> Report:
         """Return the next report, waiting for it."""

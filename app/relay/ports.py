@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any, Protocol
 
 from app.backend.upstream import Call
@@ -55,8 +55,13 @@ class Job(Protocol):
         """Nothing reaches the client before the end, so any failure may fail over."""
         ...
 
-    def open(self, lease: Lease, call: Call, *, trust_foreign: bool) -> Iterator[Chunk]:
-        """Make one attempt on ``lease``; raises `app.backend.errors.UpstreamError`."""
+    def open(
+        self, lease: Lease, call: Call, *, trust_foreign: bool
+    ) -> Generator[Chunk | None, None, None]:
+        """Make one attempt on ``lease``; raises `app.backend.errors.UpstreamError`.
+
+        Yields None where ``call`` pauses.
+        """
         ...
 
     def translator(self, lease: Lease) -> AnswerTranslator:

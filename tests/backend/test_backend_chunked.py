@@ -14,6 +14,7 @@ from raw_servers import chunk, serving
 from urllib3.exceptions import ProtocolError
 
 from app.backend.chunked import LONGEST_LINE, ChunkedBody, is_plain_chunked
+from app.backend.connection import Call
 
 ROOT = Path(__file__).parents[2]
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n"
@@ -66,7 +67,7 @@ class Raw:
 def read(*pieces):
     """All that the body gives, and what became of the connection."""
     raw = Raw(pieces)
-    body = ChunkedBody(raw)
+    body = ChunkedBody(raw, Call())
     found = b"".join(iter(body.read, b""))
     assert body.read() == b""
     return found, raw.end
@@ -96,7 +97,7 @@ def test_every_single_cut_gives_the_body():
 
 def test_all_that_one_read_brought_comes_at_once():
     raw = Raw([chunk(b"one") + chunk(b"two") + b"5\r\nth", b"ree\r\n0\r\n\r\n"])
-    body = ChunkedBody(raw)
+    body = ChunkedBody(raw, Call())
     assert body.read() == b"onetwoth"
     assert body.read() == b"ree"
     assert body.read() == b""
@@ -162,7 +163,7 @@ def test_the_connection_serves_the_next_call():
     with serving(handler) as server, urllib3.PoolManager() as manager:
         for _ in range(3):
             raw = manager.request("GET", server.url, preload_content=False)
-            body = ChunkedBody(raw)
+            body = ChunkedBody(raw, Call())
             assert b"".join(iter(body.read, b"")) == b"one two"
     assert len(seen) == 3
     assert len(set(seen)) == 1
@@ -176,7 +177,7 @@ def test_a_socket_that_times_out_says_so():
 
     with serving(handler) as server, urllib3.PoolManager(timeout=0.2) as manager:
         raw = manager.request("GET", server.url, preload_content=False)
-        body = ChunkedBody(raw)
+        body = ChunkedBody(raw, Call())
         assert body.read() == b"abc"
         with pytest.raises(socket.timeout):
             body.read()
@@ -188,13 +189,14 @@ from gevent import monkey; monkey.patch_all()
 import http.client, socket, tracemalloc
 import gevent, urllib3
 from app.backend import chunked
+from app.backend.connection import Call
 ours, theirs = socket.socketpair()
 theirs.sendall(b"HTTP/1.1 200 OK\\r\\ntransfer-encoding: chunked\\r\\n\\r\\n5\\r\\nfirst\\r\\n")
 inner = http.client.HTTPResponse(ours)
 inner.begin()
 raw = urllib3.HTTPResponse(inner, headers=dict(inner.headers), preload_content=False)
 assert chunked.is_plain_chunked(raw)
-body = chunked.ChunkedBody(raw)
+body = chunked.ChunkedBody(raw, Call())
 assert body.read() == b"first"
 tracemalloc.start()
 reader = gevent.spawn(body.read)

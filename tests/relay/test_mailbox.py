@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.backend.bell import new_bell
 from app.backend.upstream import Aborted
 from app.relay.mailbox import CAPACITY, READ_AHEAD, Mailbox
 
@@ -40,7 +41,7 @@ def produce(mailbox, sizes):
     ],
 )
 def test_a_producer_gets_so_far_ahead(size, most):
-    mailbox = Mailbox()
+    mailbox = Mailbox(new_bell())
     for number in range(most):
         mailbox.put("a", "chunk", number, size)
     thread, done = produce(mailbox, [size])
@@ -59,7 +60,7 @@ def test_a_producer_gets_so_far_ahead(size, most):
     st.integers(0, 3),
 )
 def test_all_that_is_put_arrives_in_order(sizes, signals):
-    mailbox = Mailbox()
+    mailbox = Mailbox(new_bell())
     for number in range(signals):  # they take no room
         mailbox.signal(None, "tick", number)
     thread, _ = produce(mailbox, sizes * 3)
@@ -80,7 +81,7 @@ def test_closing_frees_the_producer_and_what_waits():
     class Chunk:
         pass
 
-    mailbox = Mailbox()
+    mailbox = Mailbox(new_bell())
     waiting = Chunk()
     watch = weakref.ref(waiting)
     mailbox.put(mailbox, "chunk", waiting, READ_AHEAD)  # an attempt knows its mailbox, too

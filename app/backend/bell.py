@@ -1,0 +1,116 @@
+"""Waiting for a socket and for other threads at once.
+
+A thread that reads an answer must also hear what others have to tell it. A second thread that reads
+for it would do, but costs more than all that is done with an event, and holds a stack.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from typing import Any, Protocol
+
+import gevent
+from gevent.hub import Waiter
+from gevent.monkey import is_module_patched
+
+_READABLE = 1
+"""libev's ``EV_READ``."""
+
+
+class Bell(Protocol):
+    """One thread waits; any thread rings. A ring is not lost when nobody waits at that moment."""
+
+    def wait(self, sock: Any) -> None:
+        """Return once ``sock`` can be read (or is at its end), or `ring` was called."""
+        ...
+
+    def ring(self) -> None:
+        """Have the one who waits, or else who waits next, return at once."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what the bell holds; it may ring on, unheard."""
+        ...
+
+
+def new_bell() -> Bell:
+    """Return a bell for greenlets where gevent has taken sockets over, else one for threads."""
+    return _GreenBell() if is_module_patched("socket") else _ThreadBell()
+
+
+class _GreenBell:
+    """All runs in one thread of the system, so nothing happens between two looks."""
+
+    __slots__ = ("_rung", "_socket", "_waiter", "_watcher")
+
+    def __init__(self) -> None:
+        self._rung = False
+        self._socket: Any = None
+        self._watcher: Any = None
+        self._waiter: Any = None
+
+    def wait(self, sock: Any) -> None:
+        if sock is not self._socket:
+            self.close()
+            self._watcher = gevent.get_hub().loop.io(sock.fileno(), _READABLE)
+            self._socket = sock
+        if not self._rung:
+            waiter = self._waiter = Waiter()
+            self._watcher.start(waiter.switch, None)
+            try:
+                waiter.get()
+            finally:
+                self._watcher.stop()
+                self._waiter = None
+        self._rung = False
+
+    def ring(self) -> None:
+        self._rung = True
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.hub.loop.run_callback(waiter.switch, None)
+
+    def close(self) -> None:
+        watcher, self._watcher, self._socket = self._watcher, None, None
+        if watcher is not None:
+            watcher.close()
+
+
+class _ThreadBell:
+    """Rings through a pair of sockets, which exist from the first wait on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rung = False
+        self._ends: tuple[socket.socket, socket.socket] | None = None
+
+    def wait(self, sock: Any) -> None:
+        with self._lock:
+            if self._ends is None:
+                self._ends = socket.socketpair()
+                if self._rung:
+                    self._ends[1].send(b"!")
+            heard = self._ends[0]
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLIN)
+        poll.register(heard.fileno(), select.POLLIN)
+        poll.poll()
+        with self._lock:
+            if self._rung:
+                self._rung = False
+                heard.recv(1)
+
+    def ring(self) -> None:
+        with self._lock:
+            if not self._rung:
+                self._rung = True
+                if self._ends is not None:
+                    self._ends[1].send(b"!")
+
+    def close(self) -> None:
+        with self._lock:
+            ends, self._ends = self._ends, None
+            for end in ends or ():
+                end.close()

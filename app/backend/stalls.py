@@ -1,0 +1,62 @@
+"""Ending answers whose upstream has fallen silent, without a timer for each read."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from app.backend.connection import Call
+
+LOOKS = 20
+"""Looks per timeout: a stall is found that much of the timeout late."""
+SOONEST, LATEST = 0.02, 1.0
+"""Bounds for the seconds between two looks."""
+
+
+class StallWatch:
+    """One thread per process that ends calls whose answer brings nothing for ``timeout`` seconds.
+
+    Only the time that a call waits counts: one whose client is slow asks for nothing. The thread
+    starts with the first answer and sleeps without a wake-up while there is none.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._pause = min(max(timeout / LOOKS, SOONEST), LATEST)
+        self._lock = threading.Lock()
+        self._calls: dict[Call, tuple[int, float]] = {}
+        self._busy = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def watching(self, call: Call) -> Iterator[None]:
+        """Watch ``call`` inside the block."""
+        with self._lock:
+            self._calls[call] = (call.received, time.monotonic())
+            self._busy.set()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="stalls", daemon=True)
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._calls.pop(call, None)
+                if not self._calls:
+                    self._busy.clear()
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._busy.wait()
+            pause.wait(self._pause)
+            now = time.monotonic()
+            with self._lock:
+                for call, (received, since) in list(self._calls.items()):
+                    if not call.waiting or call.received != received:
+                        self._calls[call] = (call.received, now)
+                    elif now - since >= self._timeout:
+                        del self._calls[call]
+                        call.stall()
