@@ -23,7 +23,10 @@ class Bell(Protocol):
     """One thread waits; any thread rings. A ring is not lost when nobody waits at that moment."""
 
     def wait(self, sock: Any) -> None:
-        """Return once ``sock`` can be read (or is at its end), or `ring` was called."""
+        """Return once ``sock`` can be read (or is at its end), or `ring` was called.
+
+        Without a socket (None) only the bell is waited for.
+        """
         ...
 
     def ring(self) -> None:
@@ -52,18 +55,20 @@ class _GreenBell:
         self._waiter: Any = None
 
     def wait(self, sock: Any) -> None:
-        if sock is not self._socket:
+        if sock is not self._socket and sock is not None:
             self.close()
             self._watcher = gevent.get_hub().loop.io(sock.fileno(), _READABLE)
             self._socket = sock
         if not self._rung:
             waiter = self._waiter = Waiter()
-            self._watcher.start(waiter.switch, None)
+            if sock is not None:
+                self._watcher.start(waiter.switch, None)
             try:
                 waiter.get()
             finally:
-                self._watcher.stop()
                 self._waiter = None
+                if sock is not None:
+                    self._watcher.stop()
         self._rung = False
 
     def ring(self) -> None:
@@ -94,7 +99,8 @@ class _ThreadBell:
                     self._ends[1].send(b"!")
             heard = self._ends[0]
         poll = select.poll()
-        poll.register(sock.fileno(), select.POLLIN)
+        if sock is not None:
+            poll.register(sock.fileno(), select.POLLIN)
         poll.register(heard.fileno(), select.POLLIN)
         poll.poll()
         with self._lock:

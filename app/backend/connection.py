@@ -44,9 +44,11 @@ class Call:
         self._bell = bell
         self._waits_for: Any = None
         self._lock = threading.Lock()
-        self._ended = threading.Event()
+        self._ended: threading.Event | None = None
         self._socket: Any = None
         self._copy: _socket.socket | None = None
+        self.aborted = False
+        """Whether `abort` was called."""
         self.received = 0
         """Bytes of the answer's body that were read."""
         self.stale = False
@@ -58,26 +60,28 @@ class Call:
         self.stalled = False
         """Whether `stall` has ended the call."""
 
-    @property
-    def aborted(self) -> bool:
-        """Tell whether `abort` was called."""
-        return self._ended.is_set()
-
     def abort(self) -> None:
         """End the call from any thread; what it is blocked in ends at once. Idempotent."""
         with self._lock:
-            self._ended.set()
+            self.aborted = True
+            if self._ended is not None:
+                self._ended.set()
             for handle in (self._socket, self._copy):
                 if handle is not None:
                     _shut_down(handle)
 
     def wait_aborted(self, timeout: float) -> bool:
         """Sleep for ``timeout`` seconds, less when aborted meanwhile; returns `aborted`."""
+        with self._lock:  # an event is large, and few calls ever sleep
+            if self._ended is None:
+                self._ended = threading.Event()
+            if self.aborted:
+                return True
         return self._ended.wait(timeout)
 
     def check(self) -> None:
         """Raise `Aborted` if the call was aborted."""
-        if self._ended.is_set():
+        if self.aborted:
             raise Aborted
 
     @property
@@ -96,7 +100,7 @@ class Call:
     def wait(self) -> None:
         """Wait for more of an answer that has paused, or for its end, or for the bell."""
         bell = self._bell
-        if bell is None or self._ended.is_set():
+        if bell is None or self.aborted:
             return
         self.waiting = True
         try:
@@ -127,7 +131,7 @@ class Call:
         copy = _socket.socket(fileno=_socket.dup(sock.fileno()))
         with self._lock:
             self._copy, old = copy, self._copy
-            if self._ended.is_set():
+            if self.aborted:
                 _shut_down(copy)
         if old is not None:
             old.close()

@@ -130,7 +130,8 @@ class Link:
         except NETWORK_ERRORS as error:
             raise _failure(error, call, "The upstream could not be reached") from None
         if 200 <= response.status_code < 300:
-            response.request.body = None  # it would be kept to the end of the stream
+            # It would be kept, with its body, to the end of the stream.
+            response.request = None  # type: ignore[assignment]
             return response
         with response:
             text = b""

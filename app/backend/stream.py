@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -30,7 +31,8 @@ _decode = msgspec.json.Decoder().decode
 _TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}]')
 _BETWEEN_OBJECTS = b" \t\r\n[],"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_PAUSE = b": nothing more for now, says the reader"
+# No upstream knows it, so none can send it.
+_PAUSE = b": nothing more for now " + secrets.token_hex(8).encode()
 _PAUSE_LINE = _PAUSE + b"\n"
 _IGNORED_FIELDS = (b":", b"event:", b"id:", b"retry:", b"event", b"id", b"retry")
 
@@ -121,6 +123,7 @@ def parse_chunks(lines: Iterable[bytes]) -> Iterator[dict[str, Any] | None]:
             else:
                 data.add(line[5:])
         elif line == _PAUSE:
+            value = None  # what came last is not kept while nothing comes
             yield None
         elif bare.inside:
             yield from bare.feed(line)

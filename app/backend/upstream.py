@@ -65,8 +65,10 @@ class Upstream:
         for chunk in chunks:
             if chunk is None:
                 yield None
-            elif (unwrapped := surface.unwrap(chunk)) is not None:
-                yield unwrapped
+                continue
+            chunk = surface.unwrap(chunk)  # noqa: PLW2901 - the whole must not outlive its part
+            if chunk is not None:
+                yield chunk
 
     def count_tokens(
         self, account: Account, project: str, model: str, body: Mapping[str, Any], call: Call

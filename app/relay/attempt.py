@@ -68,7 +68,6 @@ class Attempt:
         self._cancel = CancelToken()
         self._lock = threading.Lock()
         self._closed = False
-        self._closing = threading.Event()
 
     def start(self, course: Course, step: Next) -> None:
         """Run in a new thread, on ``step.lease`` if it has one."""
@@ -90,7 +89,6 @@ class Attempt:
                 return
             self._closed = True
             lease = self.lease
-        self._closing.set()
         self._cancel.cancel()
         self.call.abort()
         if self.record:
@@ -111,7 +109,7 @@ class Attempt:
             self.record = AttemptRecord(lease.account.name, lease.project)
             self._trace.attempts.append(self.record)
             delay = course.backoff(lease)
-            if delay and self._closing.wait(delay):
+            if delay and self.call.wait_aborted(delay):
                 return
             if step.refresh:
                 self._upstream.refresh(lease.account)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import queue
 import threading
-from contextlib import suppress
+from collections import deque
 from typing import Any
 
 from app.backend.bell import Bell
@@ -28,9 +27,9 @@ class Mailbox:
 
     def __init__(self, bell: Bell) -> None:
         self._bell = bell
-        self._items: queue.SimpleQueue[Report] = queue.SimpleQueue()
-        self._room = threading.Event()
-        self._room.set()
+        self._items: deque[Report] = deque()
+        self._room: threading.Event | None = None
+        """What the producer waits with; there is none before it ever had to."""
         self._closed = False
         # Each is written by one side alone: no lock, and none of the bytes is ever miscounted.
         self._came = 0
@@ -42,60 +41,57 @@ class Mailbox:
         Raises `Aborted` once nobody reads any more.
         """
         while not self._closed and not self._has_room(size):
-            self._room.clear()
+            room = self._room = threading.Event()
             # The reader may have caught up before it could see that someone waits.
             if not self._closed and not self._has_room(size):
-                self._room.wait()
+                room.wait()
         if self._closed:
             raise Aborted
         self._came += size
-        self._items.put((source, what, chunk, size))
+        self._items.append((source, what, chunk, size))
+        self._bell.ring()
 
     def signal(self, source: Any, what: Any, value: Any = None) -> None:
         """Hand over something that must never wait."""
         if not self._closed:
-            self._items.put((source, what, value, 0))
+            self._items.append((source, what, value, 0))
             self._bell.ring()
 
     @property
     def waiting(self) -> bool:
         """Tell whether a report has arrived that was not taken."""
-        return not self._items.empty()
+        return bool(self._items)
 
     def get(self) -> Report:
         """Return the next report, waiting for it."""
-        item = self._items.get()
-        self._taken(item)
-        return item
+        while not self._items:
+            self._bell.wait(None)
+        return self._take()
 
     def poll(self) -> Report | None:
         """Return the next report if it has arrived already, else None."""
-        try:
-            item = self._items.get_nowait()
-        except queue.Empty:
-            return None
-        self._taken(item)
-        return item
+        return self._take() if self._items else None
 
     def close(self) -> None:
         """Wake a producer that waits for room, and drop what waits: nobody reads any more."""
         self._closed = True
-        self._room.set()
+        if self._room is not None:
+            self._room.set()
         # Reports name their attempt, which knows its mailbox: they would wait for the collector.
-        with suppress(queue.Empty):
-            while True:
-                self._items.get_nowait()
+        self._items.clear()
 
     def _has_room(self, size: int) -> bool:
-        waiting = self._items.qsize()
+        waiting = len(self._items)
         return not waiting or (waiting < CAPACITY and self._came - self._went + size <= READ_AHEAD)
 
-    def _taken(self, item: Report) -> None:
+    def _take(self) -> Report:
+        item = self._items.popleft()
         self._went += item[3]
-        if not self._room.is_set():
-            waiting = self._items.qsize()
+        if self._room is not None and not self._room.is_set():
+            waiting = len(self._items)
             # Not for each chunk: waking is what costs.
             if not waiting or (
                 waiting < CAPACITY // 2 and self._came - self._went <= READ_AHEAD // 2
             ):
                 self._room.set()
+        return item
