@@ -179,6 +179,21 @@ class _Tracked(HTTPConnection):
     _idle_since = 0.0
     _pieces: list[bytes] | None = None
 
+    @property
+    def is_connected(self) -> bool:
+        bare = _bare(self.sock)
+        if bare is None or _socket.socket.gettimeout(bare) != 0.0:
+            connected: bool = super().is_connected
+            return connected
+        # gevent's never block. What urllib3 does has it make a watcher of the loop for each look.
+        try:
+            _socket.socket.recv(bare, 1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False  # it has ended, or brings what nobody has asked for
+
     def connect(self) -> None:
         self._idle_since = time.monotonic()
         call = _current.get()

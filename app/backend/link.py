@@ -19,7 +19,7 @@ from app.backend.auth import Auth
 from app.backend.connection import Aborted, Call, tracked
 from app.backend.errors import Fault, UpstreamError
 from app.backend.google_errors import classify, classify_object
-from app.backend.session import UpstreamSession
+from app.backend.session import UpstreamSession, prepared
 from app.backend.stalls import StallWatch
 from app.backend.stream import garbage, parse_chunks, read_lines
 
@@ -123,9 +123,7 @@ class Link:
             headers["Content-Type"] = "application/json"
             body = _encode(outgoing.body)
         try:
-            # Not the session's way, whose merging of settings costs more than all the rest.
-            request = requests.PreparedRequest()
-            request.prepare(outgoing.method, outgoing.url, headers=headers, data=body)
+            request = prepared(outgoing.method, outgoing.url, headers, body)
             response = self._send(request, call, read_timeout)
         except NETWORK_ERRORS as error:
             raise _failure(error, call, "The upstream could not be reached") from None
@@ -157,13 +155,13 @@ class Link:
         with tracked(call):
             call.check()
             try:
-                return self._session.send(request, stream=True, timeout=timeout)
+                return self._session.open(request, timeout)
             except requests.ConnectionError as error:
                 if call.aborted or not call.stale or not _hung_up(error):
                     raise
             # Google closed an idle connection while the request was on its way to it.
             call.fresh_only = True
-            return self._session.send(request, stream=True, timeout=timeout)
+            return self._session.open(request, timeout)
 
     def _refused(self, error: Any) -> UpstreamError:
         value = error if isinstance(error, dict) else {"message": str(error)}

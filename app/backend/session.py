@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from collections.abc import Mapping
 from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import DEFAULT_POOLBLOCK, HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
 from urllib3.connection import HTTPConnection
 from urllib3.util.ssl_ import create_urllib3_context
@@ -48,11 +50,36 @@ def _tls_context(bundle: str) -> ssl.SSLContext:
     return context
 
 
+@lru_cache(maxsize=512)
+def _template(method: str, url: str) -> requests.PreparedRequest:
+    request = requests.PreparedRequest()
+    request.prepare(method, url)
+    return request
+
+
+def prepared(
+    method: str, url: str, headers: Mapping[str, str | bytes], body: bytes | None
+) -> requests.PreparedRequest:
+    """Return a request to send; raises `requests.RequestException` for what can't be sent.
+
+    What depends on the URL alone is done once for each, as an account's are few.
+    """
+    template = _template(method, url)
+    request = requests.PreparedRequest()
+    request.method, request.url = template.method, template.url
+    request.prepare_headers({**template.headers, **headers})  # a URL may hold a password
+    if body is not None:
+        request.headers["Content-Length"] = str(len(body))
+        request.body = body
+    return request
+
+
 class _Adapter(HTTPAdapter):
     """Uses tracked connections and one TLS context."""
 
     def __init__(self, tls: ssl.SSLContext) -> None:
         self._tls = tls
+        self._direct: dict[str, Any] = {}
         super().__init__(pool_connections=HOSTS, pool_maxsize=POOL_SIZE)
 
     def init_poolmanager(
@@ -77,6 +104,37 @@ class _Adapter(HTTPAdapter):
         )
         manager.pool_classes_by_scheme = SOCKS_POOLS if socks else DIRECT_POOLS
         return manager
+
+    def get_connection_with_tls_context(
+        self, request: Any, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        """Return the connections to the request's host; found anew for each only with a proxy."""
+        if proxies:
+            return super().get_connection_with_tls_context(request, verify, proxies, cert)
+        origin = request.url[: request.url.find("/", len("https://"))]
+        pool = self._direct.get(origin)
+        if pool is None or pool.pool is None:  # closed in favour of other hosts
+            if len(self._direct) >= HOSTS:
+                self._direct.clear()
+            pool = super().get_connection_with_tls_context(request, verify, None, cert)
+            self._direct[origin] = pool
+        return pool
+
+    def request_url(self, request: Any, proxies: Any) -> str:
+        """Return what the request line names."""
+        url: str = super().request_url(request, proxies) if proxies else request.path_url
+        return url
+
+    def build_response(self, req: Any, resp: Any) -> requests.Response:
+        """Return the answer, without the cookies and the encoding that nobody asks for."""
+        response = requests.Response()
+        response.status_code = resp.status
+        response.reason = resp.reason
+        response.headers = CaseInsensitiveDict(resp.headers)
+        response.raw = resp
+        response.url = req.url
+        response.request = req
+        return response
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         # The context has the certificates; naming a file here would load it per connection.
@@ -112,6 +170,18 @@ class UpstreamSession(requests.Session):
     def get_redirect_target(self, resp: Any) -> None:
         """Return None: without this, requests reads a redirect's whole body."""
         return
+
+    def open(
+        self, request: requests.PreparedRequest, timeout: tuple[float, float]
+    ) -> requests.Response:
+        """Send what `prepared` has made and return the answer, its body unread.
+
+        As `send`, which does more for redirects, hooks and cookies than for the rest.
+        """
+        url = request.url or ""
+        proxies = self._proxy or self._environment_proxies(url)
+        adapter = self.get_adapter(url)
+        return adapter.send(request, stream=True, timeout=timeout, proxies=proxies)
 
     def _environment_proxies(self, url: str) -> dict[str, str]:
         parts = urlsplit(url)
