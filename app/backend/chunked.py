@@ -134,8 +134,14 @@ class ChunkedBody:
                 size = _SIZE.match(line)
                 if size is None:
                     raise ProtocolError("the body is not chunked")
-                self._left = int(size[1], 16)
-                self._trailers = not self._left
+                left = int(size[1], 16)
+                stop = at + left
+                if left and data[stop : stop + 2] == b"\r\n":  # it is all there, as usually
+                    pieces.append(data[at:stop])
+                    at = stop + 2
+                    continue
+                self._left = left
+                self._trailers = not left
             elif line in (b"\r\n", b"\n"):
                 self._give_back(clean=at == end)
                 break

@@ -109,36 +109,62 @@ def parse_chunks(lines: Iterable[bytes]) -> Iterator[dict[str, Any] | None]:
     An event is complete as soon as its data is a JSON value: waiting for the blank line after it
     would only cost time, since nothing can follow a complete value within an event.
     """
-    data = _Collected()
-    bare = _BareObjects()
+    rest = _Unusual()
     for line in lines:
-        if line.startswith(b"data:") and not bare.inside:
-            if not data:
-                try:
-                    value = _decode(line[5:])
-                except (ValueError, RecursionError):
-                    data.begin(line[5:])
-                    continue
-                yield from _objects(value)
+        if line.startswith(b"data:") and not rest.busy:
+            try:
+                value = _decode(line[5:])
+            except (ValueError, RecursionError):
+                rest.begin(line[5:])
+                continue
+            if type(value) is dict:
+                yield value
             else:
-                data.add(line[5:])
+                yield from _objects(value)
         elif line == _PAUSE:
             value = None  # what came last is not kept while nothing comes
             yield None
-        elif bare.inside:
-            yield from bare.feed(line)
+        elif line or rest.busy:
+            yield from rest.feed(line)
+    yield from rest.end()
+
+
+class _Unusual:
+    """Takes the lines that are not a whole event each; ``busy`` while a value is incomplete."""
+
+    def __init__(self) -> None:
+        self._data = _Collected()
+        self._bare = _BareObjects()
+        self.busy = False
+
+    def begin(self, data: bytes) -> None:
+        """Take the first line of an event's data, unless it says nothing."""
+        if data.strip() not in (b"", b"[DONE]"):
+            self._data.add(data)
+            self.busy = True
+
+    def feed(self, line: bytes) -> Iterator[dict[str, Any]]:
+        """Take another line, and yield the objects that are complete with it."""
+        if self._bare.inside:
+            yield from self._bare.feed(line)
+        elif line.startswith(b"data:"):
+            self._data.add(line[5:])
         elif not line:
-            yield from data.take()
+            yield from self._data.take()
         elif not line.startswith(_IGNORED_FIELDS):
-            yield from data.take()
-            line = line.removeprefix(_BYTE_ORDER_MARK)  # noqa: PLW2901
+            yield from self._data.take()
+            line = line.removeprefix(_BYTE_ORDER_MARK)
             if line.startswith(b"data:"):
-                data.add(line[5:])
+                self._data.add(line[5:])
             else:
-                yield from bare.feed(line)
-    if bare.inside:
-        raise garbage("ended in the middle of an object")
-    yield from data.take()
+                yield from self._bare.feed(line)
+        self.busy = self._bare.inside or bool(self._data)
+
+    def end(self) -> Iterator[dict[str, Any]]:
+        """Yield what the end of the lines completes; raises `UpstreamError` for half an object."""
+        if self._bare.inside:
+            raise garbage("ended in the middle of an object")
+        yield from self._data.take()
 
 
 class _Collected:
@@ -156,11 +182,6 @@ class _Collected:
         self._text += b"\n"
         if len(self._text) > LONGEST_EVENT:
             raise too_long()
-
-    def begin(self, piece: bytes) -> None:
-        """Add a first line, unless it says nothing; raises `UpstreamError` as `add` does."""
-        if piece.strip() not in (b"", b"[DONE]"):
-            self.add(piece)
 
     def take(self) -> Iterator[dict[str, Any]]:
         """Yield what the pieces make together, and start anew."""
@@ -181,11 +202,8 @@ class _BareObjects:
     def __init__(self) -> None:
         self._depth = 0
         self._object = _Collected()
-
-    @property
-    def inside(self) -> bool:
-        """Tell whether an object has begun that has not ended."""
-        return self._depth > 0
+        self.inside = False
+        """Whether an object has begun that has not ended."""
 
     def feed(self, line: bytes) -> Iterator[dict[str, Any]]:
         """Yield the objects that end in ``line``."""
@@ -205,7 +223,8 @@ class _BareObjects:
                     self._object.add(line[start : token.end()])
                     start = token.end()
                     yield from self._object.take()
-        if self._depth:
+        self.inside = self._depth > 0
+        if self.inside:
             self._object.add(line[start:])
         else:
             self._check_between(line[start:])

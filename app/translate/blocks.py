@@ -150,3 +150,22 @@ class BlockWriter:
             self._marks = [m for m in self._marks if m not in inside]
             marks = [(max(a - start, 0), b - start, signature) for a, b, signature in inside]
             self._notes[text_key("".join(self._pieces))] = text_note(marks, self._target)
+
+
+def message_start(message_id: str, model: str, usage: dict[str, Any]) -> Event:
+    """Return the first event of an answer."""
+    return {
+        "type": "message_start",
+        "message": {
+            "id": message_id,
+            "type": "message",
+            "role": "assistant",
+            "model": model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "stop_details": None,
+            "container": None,
+            "usage": usage,
+        },
+    }

@@ -80,6 +80,11 @@ class CallWriter:
         if not call.get("willContinue"):
             self.complete()
 
+    @property
+    def under_way(self) -> bool:
+        """Tell whether a call has begun that is not complete."""
+        return self._partial is not None
+
     def complete(self, *, whole: bool = True) -> None:
         """Write the call under way, if there is one; drop it when it can't be ``whole``."""
         call, self._partial = self._partial, None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.translate import ends
-from app.translate.blocks import BlockWriter, Event
+from app.translate.blocks import BlockWriter, Event, message_start
 from app.translate.calls import CallWriter
 from app.translate.chunk_fields import (
     SERVER_PARTS,
@@ -124,13 +124,9 @@ class StreamTranslator:
             return self._writer.take()
         if not isinstance(content, dict):
             raise malformed("content")
-        for part in repeated(content, "parts"):
-            check_part(part)
-            if self._holding and self._hold(part):
-                continue
-            self._part(part)
-            if self.done:
-                break
+        parts = repeated(content, "parts")
+        if len(parts) != 1 or not self._is_plain(parts[0]):
+            self._read_parts(parts)
         return self._writer.take()
 
     def finish(self) -> list[Event]:
@@ -259,6 +255,34 @@ class StreamTranslator:
         if self._held:
             self._placement = Placement(self._writer, cited, self._arrived)
         self._server.grounded(grounding)
+
+    def _read_parts(self, parts: list[Any]) -> None:
+        for part in parts:
+            check_part(part)
+            if self._holding and self._hold(part):
+                continue
+            self._part(part)
+            if self.done:
+                break
+
+    def _is_plain(self, part: object) -> bool:
+        """Do as `_part` does if ``part`` is text in which nothing else has a say, as most are."""
+        text = part.get("text") if type(part) is dict and len(part) == 1 else None
+        if (
+            type(text) is not str
+            or self._filters
+            or self._matcher
+            or self._placement
+            or self._holding
+            or self._thinking.pending
+            or self._calls.under_way
+        ):
+            return False
+        if text:
+            self._seen.append(text)
+            self._arrived += len(text)
+            self._writer.text(text)
+        return True
 
     def _part(self, part: Mapping[str, Any]) -> None:
         """Translate one part: exactly one kind of data, maybe signed."""
@@ -403,18 +427,5 @@ class StreamTranslator:
         self._writer.end({"type": "message_delta", "delta": delta, "usage": self.usage})
 
     def _message_start(self) -> Event:
-        return {
-            "type": "message_start",
-            "message": {
-                "id": self._message_id,
-                "type": "message",
-                "role": "assistant",
-                "model": self._context.model,
-                "content": [],
-                "stop_reason": None,
-                "stop_sequence": None,
-                "stop_details": None,
-                "container": None,
-                "usage": self._meter.start(output_tokens=0 if self.done else 1),
-            },
-        }
+        usage = self._meter.start(output_tokens=0 if self.done else 1)
+        return message_start(self._message_id, self._context.model, usage)
