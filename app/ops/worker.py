@@ -5,6 +5,7 @@ from __future__ import annotations
 import _socket
 import contextlib
 import errno
+import gc
 import json
 import secrets
 import socket
@@ -46,6 +47,10 @@ UNTAKEN = 600.0
 An account is held for it all the while. TCP_USER_TIMEOUT is no way to this: it does not count
 reliably while a client's window is shut.
 """
+
+COLLECT = (5_000, 20, 20)
+"""Python's thresholds for looking for cycles: its own have a look for every few requests, through
+all that the open streams hold."""
 
 _UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
 
@@ -106,6 +111,10 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
         except Exception:
             self.log.exception("the worker can't start for a reason of the gateway's own")
         else:
+            # What is there now stays for good; what comes and goes leaves few cycles behind.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*COLLECT)
             return
         sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
