@@ -8,7 +8,7 @@ from app.backend.errors import Fault
 from app.pool.cooldown import Exhausted
 from app.relay.errors import ClientGone, Failure, RelayError
 from app.relay.mailbox import CAPACITY, READ_AHEAD
-from tests.relay.world import Hang, World, error
+from tests.relay.world import Hang, ScriptedUpstream, World, error
 
 ANSWER = "hello.end"
 CONSUMING = {
@@ -17,6 +17,12 @@ CONSUMING = {
     Fault.UNAVAILABLE: (503, Failure.OVERLOADED),
     Fault.BROKEN: (500, Failure.BROKEN),
 }
+
+
+@pytest.fixture(autouse=True, params=["posted", "read"])
+def _way(request, monkeypatch):
+    """Who reads the answers: the attempts' threads or the generator."""
+    monkeypatch.setattr(ScriptedUpstream, "pausing", request.param == "read")
 
 
 def failure(world, **how):
@@ -341,3 +347,19 @@ def test_the_trace_tells_the_whole_way():
         ("b", 200, "ok"),
     ]
     assert exchange.trace.first_event_ms is not None
+
+
+def test_an_attempt_that_loses_its_lease_ends_and_another_begins():
+    hang = Hang()
+    world = World(a=[["x", hang]], b=[])
+    exchange = world.exchange(buffered=True)
+    seen = []
+    reader = threading.Thread(target=lambda: seen.extend(world.texts(exchange)))
+    reader.start()
+    assert hang.began.wait(5)
+    exchange._attempt._lost()
+    reader.join(5)
+    assert hang.ended.wait(5)
+    assert "".join(seen) == ANSWER
+    assert len(world.asked) == 2
+    assert [attempt.outcome for attempt in exchange.trace.attempts] == ["lease lost", "ok"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 from app.backend.errors import Fault, UpstreamError
@@ -33,7 +34,13 @@ class Hang:
 
 
 class ScriptedUpstream:
-    """What each account does, attempt by attempt: chunks (str), exceptions, hangs."""
+    """What each account does, attempt by attempt: chunks (str), exceptions, hangs.
+
+    Its answers pause where ``pausing`` says so, as those off a socket do: then the generator reads
+    them; else their attempt's thread does, and posts them.
+    """
+
+    pausing = False
 
     def __init__(self, scripts):
         self.scripts = {name: list(attempts) for name, attempts in scripts.items()}
@@ -44,7 +51,35 @@ class ScriptedUpstream:
     def run(self, lease, call, trust_foreign):
         self.asked.append((lease.account.name, lease.project, trust_foreign))
         attempts = self.scripts[lease.account.name]
-        for step in attempts.pop(0) if attempts else ["hello", "."]:
+        steps = attempts.pop(0) if attempts else ["hello", "."]
+        return self._paused(steps, call) if self.pausing else self._posted(steps, call)
+
+    @staticmethod
+    def _paused(steps, call):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            call.attach(ours)
+            call.pause(ours)
+            for step in steps:
+                if isinstance(step, Exception):
+                    raise step
+                if isinstance(step, Hang):
+                    step.began.set()
+                    try:
+                        while not call.aborted:
+                            yield None
+                    finally:  # also when it is closed
+                        step.ended.set()
+                    raise Aborted
+                call.received += len(step)
+                yield {"text": step}
+                theirs.send(b"more")
+                yield None
+                ours.recv(4)
+
+    @staticmethod
+    def _posted(steps, call):
+        for step in steps:
             if isinstance(step, Exception):
                 raise step
             if isinstance(step, Hang):
