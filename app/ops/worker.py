@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import atexit
 import contextlib
 import errno
 import gc
@@ -114,6 +115,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
             # What is there now stays for good; what comes and goes leaves few cycles behind.
             gc.collect()
             gc.freeze()
+            atexit.register(gc.unfreeze)  # the end of the process needs its own order
             gc.set_threshold(*COLLECT)
             return
         sys.exit(Arbiter.WORKER_BOOT_ERROR)
