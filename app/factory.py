@@ -215,7 +215,7 @@ def build(settings: Settings | None = None) -> Flask:
     load_accounts(settings)  # a wrong account refuses the start, in every process that has one
     gateway = Gateway(settings)
     keys = ClientKeys(settings.client_api_keys)
-    metrics = Metrics(lambda: {model.id for model in gateway.registry.models()})
+    metrics = Metrics(gateway.registry.serves)
     limits = _client_limits(settings, gateway.store)
     access = AdminAccess(settings.admin_api_key, on_loopback=settings.on_loopback)
     dashboard = Dashboard(gateway.store, gateway.pool, gateway.upstream, access, gateway.readiness)

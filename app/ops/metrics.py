@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +38,13 @@ _STATES = ("ready", "cooling", "ejected", "unusable", "disabled")
 class Metrics:
     """Counts requests as they end; a listener of `app.api.record.Recorder`.
 
-    ``models`` returns the names that may be told apart: clients can ask for any, and every name
-    would be a series of its own.
+    ``is_model`` says which names may be told apart: clients can ask for any, and every name would
+    be a series of its own. It is asked once for each.
     """
 
-    def __init__(self, models: Callable[[], Collection[str]]) -> None:
-        self._models = models
+    def __init__(self, is_model: Callable[[str], bool]) -> None:
+        self._is_model = is_model
+        self._seen: set[str] = set()
         self._reasons: set[str] = {"ok"}
         self._children: dict[tuple[Any, ...], Any] = {}
         self.folder = _shared_folder()
@@ -101,9 +102,7 @@ class Metrics:
 
     def finished(self, record: RequestRecord, fields: Mapping[str, Any]) -> None:
         """Count a request that has ended."""
-        model = fields["upstream_model"]
-        if model not in self._models():
-            model = OTHER
+        model = self._model(fields["upstream_model"])
         path, status = fields["path"], str(fields["status"])
         self._child(self.requests, path, model, status, fields["outcome"]).inc()
         self._child(self.seconds, path).observe(fields["ms"] / 1000)
@@ -140,6 +139,14 @@ class Metrics:
         if child is None:
             child = self._children[key] = metric.labels(*labels)
         return child
+
+    def _model(self, name: str) -> str:
+        if name in self._seen:
+            return name
+        if not self._is_model(name):
+            return OTHER
+        self._seen.add(name)
+        return name
 
     def _reason(self, outcome: str) -> str:
         if outcome in self._reasons:
