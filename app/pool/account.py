@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -65,12 +65,18 @@ class Account:
 
     def serves(self, model: str) -> bool:
         """Tell whether ``model`` (a Gemini model id) matches one of the account's globs."""
-        return any(fnmatchcase(model, glob) for glob in self.models)
+        return _matches(model, self.models)
 
     def same_credential(self, other: Account) -> bool:
         """Tell whether ``other`` spends the same quota: the same credential at the same place."""
         mine = (self.kind, self.api_key, self.credentials, self.base_url)
         return mine == (other.kind, other.api_key, other.credentials, other.base_url)
+
+
+@lru_cache(maxsize=4096)
+def _matches(model: str, globs: tuple[str, ...]) -> bool:
+    # Asked of every account for every request.
+    return any(fnmatchcase(model, glob) for glob in globs)
 
 
 def account_tag(name: str) -> str:
