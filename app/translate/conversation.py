@@ -28,6 +28,7 @@ from app.translate.signatures import (
 )
 from app.translate.target import Target, model_family
 from app.translate.tools import read_tools
+from app.translate.usage import LateCount
 
 MOST_STORE_KEYS = 400
 BILLING_MARK = "x-anthropic-billing-header:"
@@ -99,7 +100,7 @@ class Conversation:
             server_tools=self._tools.server,
             stop_sequences=stop_sequences(self._body),
             json_answer=answer_schema(self._body) is not None,
-            input_estimate=self.estimate(),
+            input_estimate=LateCount(self.estimate),
             resumed=self._asked is not None,
             prefill=(self._asked or self)._unwanted_prefill,
         )

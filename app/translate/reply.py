@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from app.translate.target import Target
+from app.translate.usage import LateCount
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class ReplyContext:
     """All of the client's, in its order."""
     json_answer: bool = False
     """Structured output was asked for."""
-    input_estimate: int = 0
+    input_estimate: LateCount = field(default_factory=lambda: LateCount(int))
     """Tokens, for ``message_start`` when Gemini has not counted yet."""
     resumed: bool = False
     """The answer goes on with one that was cut, a fence that it began included."""

@@ -7,7 +7,7 @@ yet, so the last value of each field wins.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _COUNT = re.compile(r"[0-9]{1,19}")
@@ -20,15 +20,39 @@ _FIELDS = (
 )
 
 
+class LateCount:
+    """A count that costs something: made when it is asked for first, or never.
+
+    By then, or once it is clear that nobody will ask, it lets go of what it would be made of.
+    """
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count: Callable[[], int] | None = count
+        self._value = 0
+
+    def __call__(self) -> int:
+        """Return the count, never below 0."""
+        count, self._count = self._count, None
+        if count is not None:
+            self._value = max(count(), 0)
+        return self._value
+
+    def forget(self) -> None:
+        """Nobody will ask any more."""
+        self._count = None
+
+
 class UsageMeter:
     """Collects ``usageMetadata`` over a stream.
 
-    ``input_estimate`` (tokens) stands in for the prompt as long as Gemini has not counted it.
+    ``input_estimate`` (tokens) stands in for the prompt as long as Gemini has not counted it,
+    which it nearly always has before anything is shown.
     """
 
-    def __init__(self, input_estimate: int) -> None:
-        self._estimate = max(input_estimate, 0)
+    def __init__(self, input_estimate: LateCount) -> None:
+        self._estimate = input_estimate
         self._counts: dict[str, int] = {}
+        self._counted = False
 
     def observe(self, metadata: Mapping[str, Any]) -> None:
         """Take in one chunk's ``usageMetadata``; what is no count in it is left alone."""
@@ -40,6 +64,9 @@ class UsageMeter:
                 self._counts[field] = value
             elif isinstance(value, str) and _COUNT.fullmatch(value):
                 self._counts[field] = int(value)  # proto JSON may write an int64 as a string
+        if not self._counted and "promptTokenCount" in self._counts:
+            self._counted = True
+            self._estimate.forget()
 
     @property
     def fed_by_tools(self) -> bool:
@@ -70,7 +97,9 @@ class UsageMeter:
         """
         counts = self._counts
         cached = counts.get("cachedContentTokenCount", 0)
-        prompt = counts.get("promptTokenCount", self._estimate + cached)
+        prompt = counts.get("promptTokenCount")
+        if prompt is None:
+            prompt = self._estimate() + cached
         thinking = counts.get("thoughtsTokenCount", 0)
         usage: dict[str, Any] = {
             "input_tokens": max(prompt - cached, 0) + counts.get("toolUsePromptTokenCount", 0),

@@ -9,6 +9,7 @@ from app.translate.fold import MessageFold
 from app.translate.reply import ReplyContext
 from app.translate.stream import StreamTranslator
 from app.translate.target import Target
+from app.translate.usage import LateCount
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 TARGET = Target("gemini", "gemini-3.8-flash", "a1b2c3d4")
@@ -66,7 +67,8 @@ def nonces():
     return lambda: f"{next(numbers):0>22}"
 
 
-def context(**fields) -> ReplyContext:
+def context(input_estimate=0, **fields) -> ReplyContext:
+    fields["input_estimate"] = LateCount(lambda: input_estimate)
     return ReplyContext(**{"model": "claude-sonnet-5", "target": TARGET} | fields)
 
 

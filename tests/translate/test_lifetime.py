@@ -54,3 +54,18 @@ def test_nothing_waits_for_the_collector(read, resumed):
         translator.finish()
     del conversation, translator
     assert [watch() for watch in watched] == [None] * len(watched)
+
+
+@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.parametrize("usage", [{"promptTokenCount": 5}, {}])
+def test_an_answer_that_has_begun_holds_no_request(usage):
+    body = {"model": "x", "max_tokens": 9, "messages": [{"role": "user", "content": "hi " * 40}]}
+    conversation = Conversation(load_messages(body), TARGET.model)
+    estimate = conversation.estimate()
+    assert estimate > 20
+    watch = weakref.ref(conversation)
+    translator = StreamTranslator(conversation.reply_context(TARGET), lambda: "n" * 22)
+    start = translator.feed({**CHUNKS[1], "usageMetadata": usage})[0]
+    assert start["message"]["usage"]["input_tokens"] == usage.get("promptTokenCount", estimate)
+    del conversation
+    assert watch() is None

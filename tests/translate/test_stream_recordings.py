@@ -76,7 +76,7 @@ def usage_of(some_chunks, context):
     cached = last.get("cachedContentTokenCount", 0)
     thoughts = last.get("thoughtsTokenCount", 0)
     return {
-        "input_tokens": last.get("promptTokenCount", context.input_estimate)
+        "input_tokens": last.get("promptTokenCount", context.input_estimate())
         - cached
         + last.get("toolUsePromptTokenCount", 0),
         "cache_read_input_tokens": cached,
