@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,59 @@ def test_records_of_tls_that_came_together_are_all_read(tmp_path, monkeypatch):
     with serving(handler, tls=context) as server:
         call, chunks = opened(server)
         assert rest(call, chunks) == many
+        assert call.pauses
+
+
+def tunnel(visit):
+    """Be an HTTP proxy for CONNECT: pass bytes on, both ways, until either side ends."""
+    line, _, _ = visit.request()
+    host, _, port = line.split()[1].rpartition(":")
+    beyond = socket.create_connection((host, int(port)))
+    visit.send(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    def pass_on(source, target):
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                target.sendall(data)
+        with suppress(OSError):
+            beyond.shutdown(socket.SHUT_RDWR)
+
+    back = threading.Thread(target=pass_on, args=(beyond, visit.sock))
+    back.start()
+    pass_on(visit.sock, beyond)
+    back.join()
+    beyond.close()
+
+
+def test_tls_within_tls_pauses_too(tmp_path, monkeypatch):
+    context, bundle = make_tls(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
+    many = [text_chunk(f"{number} " + "x" * 5000) for number in range(40)]
+    go_on = threading.Event()
+
+    def handler(visit):
+        visit.request()
+        visit.chunked(*(sse(item) for item in many), end=False)
+        go_on.wait(10)
+        visit.send(chunk(sse(ONE)) + b"0\r\n\r\n")
+
+    with serving(handler, tls=context) as server, serving(tunnel, tls=context) as proxy:
+        call = Call(new_bell())
+        account = Account("a", "api_key", api_key="k", base_url=server.url, proxy=proxy.url)
+        chunks = Upstream(UpstreamSettings()).generate(account, "", "gemini-3.8-flash", {}, call)
+        got = []
+        while len(got) < len(many):
+            item = next(chunks)
+            if item is None:
+                call.wait()
+            else:
+                got.append(item)
+        timer = ringing(call, 0.05)
+        assert next(chunks) is None
+        call.wait()
+        timer.join()
+        go_on.set()
+        assert got + rest(call, chunks) == [*many, ONE]
         assert call.pauses
 
 
