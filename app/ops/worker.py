@@ -39,6 +39,9 @@ POST twice. Proxies and SDKs give idle connections up sooner than this (`deploy/
 HEARING = 1.0
 """Seconds to go on reading from who still sends when its answer is out, so that it gets that."""
 
+LOOK = 0.005
+"""Seconds between two reads of what nobody wants."""
+
 UNSENT = 64 << 10
 """Bytes that the system keeps of what a client is too slow for; by itself it keeps megabytes."""
 
@@ -52,6 +55,9 @@ reliably while a client's window is shut.
 COLLECT = (5_000, 20, 20)
 """Python's thresholds for looking for cycles: its own have a look for every few requests, through
 all that the open streams hold."""
+
+_OPEN = (1, 4, 5)
+"""Linux' states of a connection that its other side has not closed: established, FIN-WAIT 1, 2."""
 
 _UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
 
@@ -224,6 +230,15 @@ def _hear_out(client: Any) -> None:
     """
     with contextlib.suppress(OSError), gevent.Timeout(HEARING, False):
         client.shutdown(socket.SHUT_WR)
-        while True:
-            # No bytes are no end of file where a body's time was over: more may come even so.
-            gevent.sleep(0 if client.recv(65_536) else 0.05)
+        while client.recv(65_536) or not _has_left(client):
+            gevent.sleep(LOOK)
+
+
+def _has_left(client: Any) -> bool:
+    """Return whether the other side has closed, where reading ends with no bytes.
+
+    It does so, too, where a body's time was over (`app.api.deadline`), and more may come even so.
+    """
+    if not hasattr(socket, "TCP_INFO"):
+        return True
+    return client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] not in _OPEN
