@@ -36,11 +36,14 @@ POST twice. Proxies and SDKs give idle connections up sooner than this (`deploy/
 4 s), so that in the end it is they who close. Never longer than ``DRAIN_TIMEOUT``.
 """
 
-HEARING = 1.0
+HEARING = 10.0
 """Seconds to go on reading from who still sends when its answer is out, so that it gets that."""
 
-LOOK = 0.005
-"""Seconds between two reads of what nobody wants."""
+SILENCE = 1.0
+"""Seconds without a byte from there after which it is left."""
+
+LOOK = 0.05
+"""Seconds between two looks whether bytes have come, where the system does not say."""
 
 UNSENT = 64 << 10
 """Bytes that the system keeps of what a client is too slow for; by itself it keeps megabytes."""
@@ -224,14 +227,23 @@ def _is_read(reader: Any) -> bool:
 
 
 def _hear_out(client: Any) -> None:
-    """End the answer and go on reading for `HEARING` seconds.
+    """End the answer and go on reading until the other side has closed, or is silent, or goes on.
 
     Closing with bytes unread would reset the connection, and could take the answer along.
     """
     with contextlib.suppress(OSError), gevent.Timeout(HEARING, False):
         client.shutdown(socket.SHUT_WR)
-        while client.recv(65_536) or not _has_left(client):
-            gevent.sleep(LOOK)
+        client.settimeout(SILENCE)
+        silent = 0.0
+        while silent < SILENCE:
+            if client.recv(65_536):
+                silent = 0.0
+                gevent.sleep(0)
+            elif _has_left(client):
+                return
+            else:
+                silent += LOOK
+                gevent.sleep(LOOK)
 
 
 def _has_left(client: Any) -> bool:
