@@ -1,4 +1,4 @@
-"""Is this a Messages request? marshmallow schemas, errors in Anthropic's wording.
+"""Is this a Messages request? Errors in Anthropic's wording.
 
 A tolerant reader: unknown fields and blocks from the future pass; what is known must be right.
 Source: https://docs.anthropic.com/en/api/messages and the official SDK's types.
@@ -6,15 +6,15 @@ Source: https://docs.anthropic.com/en/api/messages and the official SDK's types.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
+from marshmallow import Schema
 
 from app.translate.contents import blocks_of
 from app.translate.errors import InvalidRequest
 from app.translate.media import check_base64, check_url
+from app.translate.schemas import COUNT, MESSAGES, THINKING, TOOL_CHOICE, load
 
 DEEPEST = 200
 """Levels of lists and objects in a request."""
@@ -25,147 +25,6 @@ MOST_TOOLS = 10_000
 """Tools in a request, most of them deferred; `app.translate.tools` says how many may be in use."""
 
 
-def _required() -> dict[str, Any]:
-    return {"required": "Field required", "null": "Field required"}
-
-
-class _Text(fields.String):
-    default_error_messages = {  # noqa: RUF012 - as marshmallow declares it
-        "invalid": "Input should be a valid string",
-        **_required(),
-    }
-
-
-class _Whole(fields.Integer):
-    default_error_messages = {  # noqa: RUF012 - as marshmallow declares it
-        "invalid": "Input should be a valid integer",
-        **_required(),
-    }
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(strict=True, **options)
-
-    def _validated(self, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.make_error("invalid", input=value)
-        return super()._validated(value) or 0
-
-
-class _Number(fields.Float):
-    default_error_messages = {  # noqa: RUF012 - as marshmallow declares it
-        "invalid": "Input should be a valid number",
-        **_required(),
-    }
-
-    def _validated(self, value: Any) -> float:
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-        ):
-            raise self.make_error("invalid", input=value)
-        return float(value)
-
-
-class _Flag(fields.Field[bool]):
-    default_error_messages = {  # noqa: RUF012 - as marshmallow declares it
-        "invalid": "Input should be a valid boolean",
-        **_required(),
-    }
-
-    def _deserialize(self, value: Any, attr: Any, data: Any, **_: Any) -> bool:
-        if not isinstance(value, bool):
-            raise self.make_error("invalid")
-        return value
-
-
-class _Object(fields.Field[dict[str, Any]]):
-    default_error_messages = {  # noqa: RUF012 - as marshmallow declares it
-        "invalid": "Input should be an object",
-        **_required(),
-    }
-
-    def _deserialize(self, value: Any, attr: Any, data: Any, **_: Any) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise self.make_error("invalid")
-        return value
-
-
-class _Objects(fields.Field[list[dict[str, Any]]]):
-    default_error_messages = {  # noqa: RUF012 - as marshmallow declares it
-        "invalid": "Input should be a valid list",
-        **_required(),
-    }
-
-    def _deserialize(self, value: Any, attr: Any, data: Any, **_: Any) -> list[dict[str, Any]]:
-        if not isinstance(value, list):
-            raise self.make_error("invalid")
-        for number, item in enumerate(value):
-            if not isinstance(item, dict):
-                raise ValidationError({number: ["Input should be an object"]})
-        return value
-
-
-def _between(low: float, high: float) -> validate.Range:
-    return validate.Range(low, high, error=f"Input should be between {low:g} and {high:g}")
-
-
-class _Base(Schema):
-    class Meta:
-        unknown = INCLUDE
-
-
-class _Thinking(_Base):
-    type = _Text(required=True)
-    budget_tokens = _Whole(
-        allow_none=True,
-        validate=validate.Range(1024, error="Input should be greater than or equal to 1024"),
-    )
-
-
-class _ToolChoice(_Base):
-    type = _Text(
-        required=True,
-        validate=validate.OneOf(
-            ("auto", "any", "tool", "none"), error="Input should be 'auto', 'any', 'tool' or 'none'"
-        ),
-    )
-    name = _Text()
-    disable_parallel_tool_use = _Flag(allow_none=True)
-
-
-class _Count(_Base):
-    model = _Text(required=True, validate=validate.Length(1, error="Field required"))
-    messages = _Objects(required=True)
-    system = fields.Raw(allow_none=True)
-    tools = _Objects(allow_none=True)
-    tool_choice = _Object(allow_none=True)
-    thinking = _Object(allow_none=True)
-    output_config = _Object(allow_none=True)
-    output_format = _Object(allow_none=True)
-    metadata = _Object(allow_none=True)
-
-
-class _Messages(_Count):
-    max_tokens = _Whole(
-        required=True,
-        validate=validate.Range(0, error="Input should be greater than or equal to 1"),
-    )
-    stream = _Flag(allow_none=True)
-    stop_sequences = fields.List(
-        _Text(), allow_none=True, error_messages={"invalid": "Input should be a valid list"}
-    )
-    temperature = _Number(allow_none=True, validate=_between(0, 1))
-    top_p = _Number(allow_none=True, validate=_between(0, 1))
-    top_k = _Whole(
-        allow_none=True,
-        validate=validate.Range(0, error="Input should be greater than or equal to 0"),
-    )
-
-
-_messages, _count = _Messages(), _Count()
-_thinking, _tool_choice = _Thinking(), _ToolChoice()
-
 _REFUSED = {
     "mcp_servers": "MCP servers are not supported by this gateway",
     "compaction": "compaction is not supported by this gateway",
@@ -174,7 +33,7 @@ _REFUSED = {
 
 def load_messages(body: object) -> dict[str, Any]:
     """Return ``body`` as a Messages request; raises `InvalidRequest`."""
-    request = _loaded(_messages, body)
+    request = _loaded(MESSAGES, body)
     thinking = request.get("thinking") or {}
     if thinking.get("type") == "enabled":
         budget = thinking.get("budget_tokens")
@@ -192,14 +51,14 @@ def load_messages(body: object) -> dict[str, Any]:
 
 def load_count(body: object) -> dict[str, Any]:
     """Return ``body`` as a count_tokens request; raises `InvalidRequest`."""
-    return _loaded(_count, body)
+    return _loaded(COUNT, body)
 
 
 def _loaded(schema: Schema, body: object) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise InvalidRequest("The request body should be a JSON object")
     _check_depth(body)
-    request: dict[str, Any] = _load(schema, body, "")
+    request: dict[str, Any] = load(schema, body, "")
     for name, reason in _REFUSED.items():
         if request.get(name):
             raise InvalidRequest(f"{name}: {reason}")
@@ -208,9 +67,9 @@ def _loaded(schema: Schema, body: object) -> dict[str, Any]:
         raise InvalidRequest("thread: threads are not kept by this gateway; send all messages")
     _check_output(request)
     if request.get("thinking"):
-        _load(_thinking, request["thinking"], "thinking.")
+        load(THINKING, request["thinking"], "thinking.")
     if request.get("tool_choice"):
-        _load(_tool_choice, request["tool_choice"], "tool_choice.")
+        load(TOOL_CHOICE, request["tool_choice"], "tool_choice.")
     tools = request.get("tools") or ()
     if len(tools) > MOST_TOOLS:
         raise InvalidRequest(f"tools: at most {MOST_TOOLS} tools are allowed")
@@ -227,24 +86,6 @@ def _check_output(request: Mapping[str, Any]) -> None:
     _check_format(output.get("format") or {}, "output_config.format")
     _check_format(request.get("output_format") or {}, "output_format")
     _check_fields(request.get("metadata") or {}, "metadata", (), (("user_id", str),))
-
-
-def _load(schema: Schema, value: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    try:
-        loaded: dict[str, Any] = schema.load(value)
-    except ValidationError as error:
-        path, reason = _first(error.messages)
-        raise InvalidRequest(f"{prefix}{path}: {reason}") from None
-    return loaded
-
-
-def _first(messages: Any) -> tuple[str, str]:
-    path: list[str] = []
-    while isinstance(messages, dict):
-        key = next(iter(messages))
-        path.append(str(key))
-        messages = messages[key]
-    return ".".join(path), str(messages[0] if isinstance(messages, list) else messages)
 
 
 def _check_depth(body: Any) -> None:
