@@ -125,7 +125,7 @@ class StreamTranslator:
         if not isinstance(content, dict):
             raise malformed("content")
         parts = repeated(content, "parts")
-        if len(parts) != 1 or not self._is_plain(parts[0]):
+        if len(parts) != 1 or not self._wrote_plain(parts[0]):
             self._read_parts(parts)
         return self._writer.take()
 
@@ -265,8 +265,11 @@ class StreamTranslator:
             if self.done:
                 break
 
-    def _is_plain(self, part: object) -> bool:
-        """Do as `_part` does if ``part`` is text in which nothing else has a say, as most are."""
+    def _wrote_plain(self, part: object) -> bool:
+        """Do what `_part` would with mere text in which nothing else has a say; False for others.
+
+        Nearly all parts are such text, and this is the short way for it.
+        """
         text = part.get("text") if type(part) is dict and len(part) == 1 else None
         if (
             type(text) is not str
