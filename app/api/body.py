@@ -77,10 +77,9 @@ def _decoded(raw: bytes) -> Any:
 
 def _close_behind(environ: Mapping[str, Any]) -> None:
     """End the connection behind the answer: where the next request would begin is not known."""
-    reader = getattr(environ.get("wsgi.input"), "reader", None)
-    message = getattr(reader, "req", None)
-    if message is not None:
-        message.force_close()
+    close = getattr(environ.get("gunicorn.socket"), "close_behind", None)
+    if close is not None:
+        close()
 
 
 def too_large(limit: int) -> ApiError:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import _socket
 import contextlib
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+
+from gevent.socket import cancel_wait
 
 SLOWEST = 16 * 1024
 """Bytes per second that a body must come with, once its time is over."""
@@ -39,7 +40,7 @@ class BodyDeadline:
             yield reading
             return
         lasts = self._timeout * UNKNOWN if length is None else self._timeout + length / SLOWEST
-        ends = time.monotonic() + lasts
+        ends, timeout = time.monotonic() + lasts, connection.gettimeout()
         with self._lock:
             self._reading[reading] = (ends, connection)
             self._busy.set()
@@ -53,6 +54,8 @@ class BodyDeadline:
                 self._reading.pop(reading, None)
                 if not self._reading:
                     self._busy.clear()
+            if reading.over:
+                connection.settimeout(timeout)
 
     def _run(self) -> None:
         pause = threading.Event()
@@ -75,6 +78,15 @@ class Reading:
 
 
 def _end(connection: Any) -> None:
-    """Have the reader see an end of file; gevent's own shutdown would raise in its greenlet."""
-    with contextlib.suppress(OSError):
-        _socket.socket.shutdown(getattr(connection, "_sock", connection), socket.SHUT_RD)
+    """Have the reader fail, whether it waits now or is about to.
+
+    Not by shutting the reading side down, where it can be helped: the system resets a connection on
+    which bytes come after that and after the answer's end, and the reset can take the answer along.
+    """
+    waiting = getattr(connection, "_read_event", None)  # gevent's
+    if waiting is None:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RD)
+        return
+    connection.settimeout(0.0)
+    cancel_wait(waiting, TimeoutError("the body's time is over"))

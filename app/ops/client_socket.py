@@ -6,6 +6,7 @@ and one for the end, and gevent asks the socket for its buffer's size before eac
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -15,11 +16,13 @@ from gevent.socket import socket as GeventSocket  # noqa: N812 - it is a class
 class ClientSocket:
     """Stands in for a gevent socket while one request is answered; `flush` it at the end.
 
-    The head waits for what follows it, and so does what is sent after `hold_next`.
+    The head waits for what follows it, and so does what is sent after `hold_next`. To call
+    ``close_behind`` has the connection closed behind the answer, which says so.
     """
 
-    def __init__(self, sock: Any) -> None:
+    def __init__(self, sock: Any, close_behind: Callable[[], None] | None = None) -> None:
         self._inner = sock
+        self.close_behind = close_behind
         # A subclass may encrypt, which the socket below it knows nothing of.
         self._raw = sock._sock if type(sock) is GeventSocket else None
         self._held = b""

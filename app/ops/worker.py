@@ -18,12 +18,12 @@ import gevent
 from gevent.server import StreamServer
 from gunicorn.arbiter import Arbiter
 from gunicorn.http import errors as http
-from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.workers.ggevent import GeventWorker
 
 from app.api.errors import envelope
 from app.config import SettingsError
 from app.ops.client_socket import ClientSocket
+from app.ops.hearing_out import hear_out, is_read
 from app.ops.logs import catch_unhandled, unhandled
 from app.pool.accounts_file import AccountsError
 from app.relay.trace import REQUEST_ID
@@ -35,15 +35,6 @@ A request may be on its way over it, and closing would lose that request: a prox
 POST twice. Proxies and SDKs give idle connections up sooner than this (`deploy/nginx.conf` after
 4 s), so that in the end it is they who close. Never longer than ``DRAIN_TIMEOUT``.
 """
-
-HEARING = 10.0
-"""Seconds to go on reading from who still sends when its answer is out, so that it gets that."""
-
-SILENCE = 1.0
-"""Seconds without a byte from there after which it is left."""
-
-LOOK = 0.05
-"""Seconds between two looks whether bytes have come, where the system does not say."""
 
 UNSENT = 64 << 10
 """Bytes that the system keeps of what a client is too slow for; by itself it keeps megabytes."""
@@ -58,9 +49,6 @@ reliably while a client's window is shut.
 COLLECT = (5_000, 20, 20)
 """Python's thresholds for looking for cycles: its own have a look for every few requests, through
 all that the open streams hold."""
-
-_OPEN = (1, 4, 5)
-"""Linux' states of a connection that its other side has not closed: established, FIN-WAIT 1, 2."""
 
 _UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
 
@@ -151,13 +139,13 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
         """Serve one request of a connection; the last one if the worker is stopping."""
         self._idle.discard(sock)
         sock.settimeout(UNTAKEN)
-        client = ClientSocket(sock)
+        client = ClientSocket(sock, req.force_close)
         try:
             served = super().handle_request(listener_name, req, client, addr)
         except StopIteration:  # it was the connection's last
-            if not _is_read(req.body.reader):
+            if not is_read(req.body.reader):
                 client.flush()
-                _hear_out(sock)
+                hear_out(sock)
             raise
         except OSError as error:
             if isinstance(error, TimeoutError) or error.errno in _UNREACHABLE:
@@ -204,7 +192,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
         )
         with contextlib.suppress(OSError):
             client.sendall(head.encode() + body)
-            _hear_out(client)
+            hear_out(client)
 
     @property
     def _linger(self) -> float:
@@ -217,40 +205,3 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
             with contextlib.suppress(OSError):
                 # gevent's own shutdown raises in the greenlet that waits; this reads as an end.
                 _socket.socket.shutdown(getattr(connection, "_sock", connection), socket.SHUT_RD)
-
-
-def _is_read(reader: Any) -> bool:
-    """Return whether gunicorn's reader of a body has come to the body's end."""
-    if isinstance(reader, LengthReader):
-        return not reader.length
-    return isinstance(reader, ChunkedReader) and reader.parser is None
-
-
-def _hear_out(client: Any) -> None:
-    """End the answer and go on reading until the other side has closed, or is silent, or goes on.
-
-    Closing with bytes unread would reset the connection, and could take the answer along.
-    """
-    with contextlib.suppress(OSError), gevent.Timeout(HEARING, False):
-        client.shutdown(socket.SHUT_WR)
-        client.settimeout(SILENCE)
-        silent = 0.0
-        while silent < SILENCE:
-            if client.recv(65_536):
-                silent = 0.0
-                gevent.sleep(0)
-            elif _has_left(client):
-                return
-            else:
-                silent += LOOK
-                gevent.sleep(LOOK)
-
-
-def _has_left(client: Any) -> bool:
-    """Return whether the other side has closed, where reading ends with no bytes.
-
-    It does so, too, where a body's time was over (`app.api.deadline`), and more may come even so.
-    """
-    if not hasattr(socket, "TCP_INFO"):
-        return True
-    return client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] not in _OPEN

@@ -39,13 +39,14 @@ def test_a_body_that_trickles_is_cut_off(gateway):
     slow = begin(running, b"content-length: %d" % len(BODY))
     chunked = begin(running, b"transfer-encoding: chunked")
     stop = threading.Event()
+    resets = []
 
     def trickle(connection, piece):
         try:
-            while not stop.wait(0.1):
+            while not stop.wait(0.02):
                 connection.sendall(piece)
-        except OSError:
-            pass
+        except OSError as error:
+            resets.append(error)
 
     threads = [
         threading.Thread(target=trickle, args=(slow, b"{")),
@@ -62,6 +63,7 @@ def test_a_body_that_trickles_is_cut_off(gateway):
                 "type": "timeout_error",
                 "message": "The request body took too long to arrive.",
             }
+            assert resets == []
     finally:
         stop.set()
         for thread in threads:
