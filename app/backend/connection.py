@@ -22,6 +22,7 @@ from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
 
+from app.backend.answer_head import AnswerHead
 from app.backend.bell import Bell
 
 STALE_AFTER = 5.0
@@ -175,6 +176,7 @@ def tracked(call: Call) -> Iterator[None]:
 class _Tracked(HTTPConnection):
     """What all connection classes below share."""
 
+    response_class = AnswerHead
     _call: Call | None = None
     _idle_since = 0.0
     _pieces: list[bytes] | None = None

@@ -94,8 +94,8 @@ def _check_depth(body: Any) -> None:
         level = [
             item
             for value in level
-            for item in (value.values() if isinstance(value, dict) else value)
-            if isinstance(item, (dict, list))
+            for item in (value.values() if type(value) is dict else value)
+            if type(item) is dict or type(item) is list
         ]
         if not level:
             return
