@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 from app.pool.account import Account, Digests
 from app.pool.cooldown import Exhausted
@@ -22,8 +23,7 @@ MOST_MODELS = 512
 """Models whose health is remembered per account: clients may name models at will."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """How one account stands to one request, at one moment.
 
     ``ready`` has a ``project`` to use, and counts under ``paces``; ``cooling`` will at ``until``;
@@ -43,7 +43,11 @@ class Standing:
     def seat(self) -> Seat:
         """Return it as a candidate for a lease."""
         account = self.account
-        return Seat(account.name, account.concurrency, account.weight, self.paces)
+        return _seat(account.name, account.concurrency, account.weight, self.paces)
+
+
+_seat = lru_cache(maxsize=4096)(Seat)
+"""Each lease asks for all accounts' seats, which are the same until an account is changed."""
 
 
 class Member:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Manner = Literal["in_turn", "in_order", "least_busy"]
 
@@ -78,8 +78,7 @@ class Full:
     paced_until: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """What is known of one account at the moment of choice.
 
     ``ahead``: waiters who came before; ``spent``: for each pace of the seat that limits, the times
@@ -102,7 +101,7 @@ def choose(plan: Plan, taken: Mapping[str, Taken], credit: dict[str, int]) -> Se
         free = []
         for seat in group:
             state = taken.get(seat.account, NOTHING_TAKEN)
-            until = paced_until(seat, state)
+            until = paced_until(seat, state) if seat.paces else 0.0
             if until:
                 paced.append(until)
             elif state.busy + state.ahead >= seat.concurrency:

@@ -25,7 +25,8 @@ HEADS = {
     "a value in Latin-1": b"HTTP/1.1 200 OK\r\ntransfer-encoding: CHUNKED\r\nx: \xe9\t\r\n\r\n"
     + CHUNK,
     "an empty value": b"HTTP/1.1 200 OK\r\nx:\r\ntransfer-encoding: chunked\r\n\r\n" + CHUNK,
-    "closing": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n" + CHUNK,
+    "closing": b"HTTP/1.1 200 OK\r\nconnection: close\r\n"
+    b"transfer-encoding: chunked\r\n\r\n" + CHUNK,
     "with a length": b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
     "to its end": b"HTTP/1.1 200 OK\r\n\r\nhello",
     "of HTTP/1.0": b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + CHUNK,
@@ -34,7 +35,7 @@ HEADS = {
     "folded": b"HTTP/1.1 200 OK\r\nx: a\r\n b\r\ntransfer-encoding: chunked\r\n\r\n" + CHUNK,
     "with bare line ends": b"HTTP/1.1 200 OK\nx: a\ntransfer-encoding: chunked\n\n" + CHUNK,
     "half bare": b"HTTP/1.1 200 OK\r\nx: a\ntransfer-encoding: chunked\r\n\r\n" + CHUNK,
-    "a name with a space": b"HTTP/1.1 200 OK\r\nx : a\r\ntransfer-encoding: chunked\r\n\r\n" + CHUNK,
+    "a spaced name": b"HTTP/1.1 200 OK\r\nx : a\r\ntransfer-encoding: chunked\r\n\r\n" + CHUNK,
     "longer than the buffer": b"HTTP/1.1 200 OK\r\nx: %b\r\ntransfer-encoding: chunked\r\n\r\n"
     % (b"y" * 20_000)
     + CHUNK,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Literal
 
@@ -27,11 +27,8 @@ class Bell:
         self._listeners: dict[bytes, list[Callable[[], None]]] = {}
         self._ear: socket.socket | None = None
         self._mouth: socket.socket | None = None
-
-    @property
-    def port(self) -> int:
+        self.port = 0
         """Where this process listens; 0 when it does not."""
-        return int(self._ear.getsockname()[1]) if self._ear else 0
 
     def listen(self, tone: Tone, tell: Callable[[], None]) -> None:
         """Have ``tell`` called from a daemon thread whenever ``tone`` is rung here."""
@@ -47,10 +44,13 @@ class Bell:
                 ear.close()
                 return
             self._ear = ear
+            self.port = int(ear.getsockname()[1])
         threading.Thread(target=self._hear, args=(ear,), name="bell", daemon=True).start()
 
-    def ring(self, tone: Tone, ports: Iterable[int]) -> None:
-        """Ring at those who listen at ``ports``."""
+    def ring(self, tone: Tone, ports: Sequence[int]) -> None:
+        """Ring at those who listen at ``ports``, mostly nobody."""
+        if not ports:
+            return
         with self._lock:
             if self._mouth is None:
                 self._mouth = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -62,6 +62,7 @@ class Bell:
         """Listen and ring no more."""
         with self._lock:
             ear, self._ear = self._ear, None
+            self.port = 0
             if ear:
                 # Closing alone would leave the thread in its wait.
                 with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:

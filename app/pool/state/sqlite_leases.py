@@ -6,6 +6,7 @@ never flushed to the disk.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sqlite3
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from app.pool.seats import LONGEST_WINDOW, Full, Pace, Plan, Spent, Taken, choose
+from app.pool.seats import LONGEST_WINDOW, Full, Pace, Plan, Seat, Spent, Taken, choose
 from app.pool.state.bell import Bell
 from app.pool.state.leases import LEASE_TTL, YOUNG, Held
 from app.pool.state.sqlite_file import SqliteFile, Writing
@@ -26,7 +27,7 @@ CREATE TABLE IF NOT EXISTS holders (
 );
 CREATE TABLE IF NOT EXISTS leases (
     token TEXT PRIMARY KEY, account TEXT NOT NULL, holder TEXT NOT NULL, at REAL NOT NULL
-);
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS leases_account ON leases (account);
 CREATE TABLE IF NOT EXISTS waits (
     account TEXT NOT NULL, token TEXT NOT NULL, since REAL NOT NULL, holder TEXT NOT NULL,
@@ -38,18 +39,15 @@ CREATE TABLE IF NOT EXISTS paces (
 );
 CREATE INDEX IF NOT EXISTS paces_pace ON paces (pace, at);
 CREATE INDEX IF NOT EXISTS paces_at ON paces (at);
-CREATE TABLE IF NOT EXISTS turns (
-    cursor TEXT NOT NULL, account TEXT NOT NULL, credit INTEGER NOT NULL,
-    PRIMARY KEY (cursor, account)
-);
+CREATE TABLE IF NOT EXISTS credits (cursor TEXT PRIMARY KEY, credits TEXT NOT NULL) WITHOUT ROWID;
 """
 
-MOST_TURNS = 20_000
+MOST_CURSORS = 2_000
 """Clients may name models at will: beyond it, all turns start again."""
 MOURNING = 2.0
 """Seconds until the leases of a process seen dead are free: Google must notice the end as well."""
 BURY_EVERY = 1.0
-"""Seconds between two looks for holders that died."""
+"""Seconds between two looks for holders that died, and between two that we are among the living."""
 
 
 class SqliteLeases:
@@ -73,6 +71,8 @@ class SqliteLeases:
         self._pid = 0
         self._holder = ""
         self._buried_at = 0.0
+        self._seen_alive: tuple[str, int] | None = None
+        self._seen_until = 0.0
         self._space = _pid_space()
 
     def now(self) -> float:
@@ -84,19 +84,18 @@ class SqliteLeases:
     ) -> str | Full:
         """Take a seat; see `app.pool.state.leases.LeaseBook.take`."""
         seats = plan.seats()
-        accounts = [seat.account for seat in seats]
 
         def work(connection: sqlite3.Connection) -> tuple[str | Full, list[int]]:
             with Writing(connection):
                 now = self._clock()
                 self._bury(connection, now, anyway=False)
-                me = self._alive(connection, now)
+                me = self._alive(connection, now, anyway=False)
                 mine = connection.execute(
                     "SELECT account FROM leases WHERE token = ?", (token,)
                 ).fetchone()
                 if mine:  # asked twice: the first answer was lost
                     return mine[0], []
-                taken = self._taken(connection, plan, token, since, now)
+                taken = self._taken(connection, seats, token, since, now)
                 credit = self._credit(connection, plan)
                 before = dict(credit)
                 chosen = choose(plan, taken, credit)
@@ -105,7 +104,7 @@ class SqliteLeases:
                     and chosen.busy
                     and self._bury(connection, now, anyway=True)
                 ):
-                    taken = self._taken(connection, plan, token, since, now)
+                    taken = self._taken(connection, seats, token, since, now)
                     chosen = choose(plan, taken, credit)
                 if isinstance(chosen, Full):
                     if since is not None:
@@ -113,29 +112,27 @@ class SqliteLeases:
                         connection.executemany(
                             "INSERT OR REPLACE INTO waits (account, token, since, holder) "
                             "VALUES (?, ?, ?, ?)",
-                            [(account, token, since, me) for account in accounts],
+                            [(seat.account, token, since, me) for seat in seats],
                         )
                     return chosen, []
                 connection.execute(
                     "INSERT INTO leases (token, account, holder, at) VALUES (?, ?, ?, ?)",
                     (token, chosen.account, me, now),
                 )
-                connection.executemany(
-                    "INSERT OR REPLACE INTO paces (pace, token, at) VALUES (?, ?, ?)",
-                    [(pace.key, token, now) for pace in chosen.paces],
-                )
-                connection.executemany(
-                    "DELETE FROM paces WHERE pace = ? AND at <= ?",
-                    [(pace.key, now - pace.window) for pace in chosen.paces],
-                )
-                connection.executemany(
-                    "INSERT OR REPLACE INTO turns (cursor, account, credit) VALUES (?, ?, ?)",
-                    [
-                        (plan.cursor, account, value)
-                        for account, value in credit.items()
-                        if before.get(account) != value
-                    ],
-                )
+                for pace in chosen.paces:
+                    connection.execute(
+                        "INSERT OR REPLACE INTO paces (pace, token, at) VALUES (?, ?, ?)",
+                        (pace.key, token, now),
+                    )
+                    connection.execute(
+                        "DELETE FROM paces WHERE pace = ? AND at <= ?",
+                        (pace.key, now - pace.window),
+                    )
+                if credit != before:
+                    connection.execute(
+                        "INSERT OR REPLACE INTO credits (cursor, credits) VALUES (?, ?)",
+                        (plan.cursor, json.dumps(credit)),
+                    )
                 ports = [] if since is None else self._leave(connection, token)
                 return chosen.account, ports
 
@@ -182,7 +179,7 @@ class SqliteLeases:
                 now = self._clock()
                 self._bury(connection, now, anyway=True)
                 fresh = not connection.execute("SELECT 1 FROM holders LIMIT 1").fetchone()
-                me = self._alive(connection, now)
+                me = self._alive(connection, now, anyway=True)
                 known = dict(
                     connection.execute("SELECT token, account FROM leases WHERE holder = ?", (me,))
                 )
@@ -206,9 +203,9 @@ class SqliteLeases:
                     [(token, now - YOUNG) for token in known if token not in mine],
                 )
                 connection.execute("DELETE FROM paces WHERE at <= ?", (now - LONGEST_WINDOW,))
-                (turns,) = connection.execute("SELECT count(*) FROM turns").fetchone()
-                if turns > MOST_TURNS:
-                    connection.execute("DELETE FROM turns")
+                (cursors,) = connection.execute("SELECT count(*) FROM credits").fetchone()
+                if cursors > MOST_CURSORS:
+                    connection.execute("DELETE FROM credits")
             return lost
 
         return self.file.run(work)
@@ -246,6 +243,7 @@ class SqliteLeases:
         """Free whatever this holder has."""
 
         def work(connection: sqlite3.Connection) -> list[int]:
+            self._seen_alive = None
             with Writing(connection):
                 self._forget(connection, [self._me()])
                 return [port for (port,) in connection.execute("SELECT port FROM holders")]
@@ -277,16 +275,20 @@ class SqliteLeases:
             self._holder = f"{self._pid}-{secrets.token_hex(6)}"
         return self._holder
 
-    def _alive(self, connection: sqlite3.Connection, now: float) -> str:
-        me = self._me()
+    def _alive(self, connection: sqlite3.Connection, now: float, *, anyway: bool) -> str:
+        """See to it that this holder is in the book; returns its name."""
+        me, port = self._me(), self._bell.port
+        if not anyway and self._seen_alive == (me, port) and now < self._seen_until:
+            return me
         row = connection.execute("SELECT expires, port FROM holders WHERE id = ?", (me,)).fetchone()
         # Written when it is worth it: `renew` comes much more often than that.
-        if row is None or row[0] < now + self._ttl / 2 or row[1] != self._bell.port:
+        if row is None or row[0] < now + self._ttl / 2 or row[1] != port:
             connection.execute(
                 "INSERT OR REPLACE INTO holders (id, expires, space, pid, port) "
                 "VALUES (?, ?, ?, ?, ?)",
-                (me, now + self._ttl, self._space, self._pid, self._bell.port),
+                (me, now + self._ttl, self._space, self._pid, port),
             )
+        self._seen_alive, self._seen_until = (me, port), now + BURY_EVERY
         return me
 
     def _bury(self, connection: sqlite3.Connection, now: float, *, anyway: bool) -> bool:
@@ -320,11 +322,12 @@ class SqliteLeases:
     def _taken(
         self,
         connection: sqlite3.Connection,
-        plan: Plan,
+        seats: list[Seat],
         token: str,
         since: float | None,
         now: float,
     ) -> dict[str, Taken]:
+        """Return what is known of those of ``seats`` of which anything is."""
         busy = dict(connection.execute("SELECT account, count(*) FROM leases GROUP BY account"))
         ahead: dict[str, int] = {}
         for account, other, began in connection.execute("SELECT account, token, since FROM waits"):
@@ -334,18 +337,21 @@ class SqliteLeases:
             seat.account: Taken(
                 busy.get(seat.account, 0),
                 ahead.get(seat.account, 0),
-                tuple(_times(connection, pace, now) for pace in seat.paces),
+                tuple(_times(connection, pace, now) for pace in seat.paces) if seat.paces else (),
             )
-            for seat in plan.seats()
+            for seat in seats
+            if seat.paces or seat.account in busy or seat.account in ahead
         }
 
     @staticmethod
     def _credit(connection: sqlite3.Connection, plan: Plan) -> dict[str, int]:
         if plan.manner == "in_order":
             return {}
-        return dict(
-            connection.execute("SELECT account, credit FROM turns WHERE cursor = ?", (plan.cursor,))
-        )
+        row = connection.execute(
+            "SELECT credits FROM credits WHERE cursor = ?", (plan.cursor,)
+        ).fetchone()
+        credit: dict[str, int] = json.loads(row[0]) if row else {}
+        return credit
 
     def _leave(self, connection: sqlite3.Connection, token: str) -> list[int]:
         accounts = [
