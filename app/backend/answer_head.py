@@ -21,7 +21,8 @@ class AnswerHead(http.client.HTTPResponse):
 
     def begin(self) -> None:
         """Read the head; raises what ``http.client`` does."""
-        if self.headers is not None:
+        begun: object = self.headers
+        if begun is not None:
             return
         arrived = self.fp.peek()
         end = arrived.find(_END)
@@ -42,7 +43,7 @@ class AnswerHead(http.client.HTTPResponse):
         return (
             fields.get("transfer-encoding", "").lower() == "chunked"
             and "connection" not in fields
-            and self._method != "HEAD"
+            and getattr(self, "_method", "") != "HEAD"
         )
 
 
