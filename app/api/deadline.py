@@ -43,7 +43,8 @@ class BodyDeadline:
         ends, timeout = time.monotonic() + lasts, connection.gettimeout()
         with self._lock:
             self._reading[reading] = (ends, connection)
-            self._busy.set()
+            if not self._busy.is_set():
+                self._busy.set()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="bodies", daemon=True)
                 self._thread.start()
@@ -52,8 +53,6 @@ class BodyDeadline:
         finally:
             with self._lock:
                 self._reading.pop(reading, None)
-                if not self._reading:
-                    self._busy.clear()
             if reading.over:
                 connection.settimeout(timeout)
 
@@ -62,13 +61,19 @@ class BodyDeadline:
         while True:
             self._busy.wait()
             pause.wait(LOOK)
-            now = time.monotonic()
-            with self._lock:
-                for reading, (ends, connection) in list(self._reading.items()):
-                    if now >= ends:
-                        del self._reading[reading]
-                        reading.over = True
-                        _end(connection)
+            self._look()
+
+    def _look(self) -> None:
+        # Not in `_run`: what its variables name would be kept while it waits.
+        now = time.monotonic()
+        with self._lock:
+            if not self._reading:
+                self._busy.clear()
+            for reading, (ends, connection) in list(self._reading.items()):
+                if now >= ends:
+                    del self._reading[reading]
+                    reading.over = True
+                    _end(connection)
 
 
 class Reading:

@@ -44,7 +44,8 @@ class HangupWatch:
         with self._lock:
             self._watched[fileno] = entry
             self._poll.register(fileno, _MASK)
-            self._busy.set()
+            if not self._busy.is_set():
+                self._busy.set()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="hang-up", daemon=True)
                 self._thread.start()
@@ -59,20 +60,24 @@ class HangupWatch:
     def _drop(self, fileno: int) -> None:
         del self._watched[fileno]
         self._poll.unregister(fileno)
-        if not self._watched:
-            self._busy.clear()
 
     def _run(self) -> None:
         pause = threading.Event()
         while True:
             self._busy.wait()
             pause.wait(POLL_INTERVAL)
-            for on_hangup in self._closed():
-                on_hangup()
+            self._look()
+
+    def _look(self) -> None:
+        # Not in `_run`: what its variables name would be kept while it waits.
+        for on_hangup in self._closed():
+            on_hangup()
 
     def _closed(self) -> list[Callable[[], None]]:
         gone = []
         with self._lock:
+            if not self._watched:
+                self._busy.clear()
             for fileno, _ in self._poll.poll(0):
                 connection, on_hangup = self._watched[fileno]
                 if _RDHUP or _at_end(connection):

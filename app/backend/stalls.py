@@ -35,7 +35,8 @@ class StallWatch:
         """Watch ``call`` inside the block."""
         with self._lock:
             self._calls[call] = (call.received, time.monotonic())
-            self._busy.set()
+            if not self._busy.is_set():
+                self._busy.set()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="stalls", daemon=True)
                 self._thread.start()
@@ -44,19 +45,23 @@ class StallWatch:
         finally:
             with self._lock:
                 self._calls.pop(call, None)
-                if not self._calls:
-                    self._busy.clear()
 
     def _run(self) -> None:
         pause = threading.Event()
         while True:
             self._busy.wait()
             pause.wait(self._pause)
-            now = time.monotonic()
-            with self._lock:
-                for call, (received, since) in list(self._calls.items()):
-                    if not call.waiting or call.received != received:
-                        self._calls[call] = (call.received, now)
-                    elif now - since >= self._timeout:
-                        del self._calls[call]
-                        call.stall()
+            self._look()
+
+    def _look(self) -> None:
+        # Not in `_run`: what its variables name would be kept while it waits.
+        now = time.monotonic()
+        with self._lock:
+            if not self._calls:
+                self._busy.clear()
+            for call, (received, since) in list(self._calls.items()):
+                if not call.waiting or call.received != received:
+                    self._calls[call] = (call.received, now)
+                elif now - since >= self._timeout:
+                    del self._calls[call]
+                    call.stall()

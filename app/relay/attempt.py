@@ -7,6 +7,7 @@ not chunked) is read to its end in the thread, which posts the chunks.
 
 from __future__ import annotations
 
+import _thread
 import logging
 import threading
 from enum import IntEnum
@@ -80,7 +81,8 @@ class Attempt:
             avoid=frozenset(course.avoid),
         )
         args = (wanted, course, step, REQUEST_ID.get())
-        threading.Thread(target=self._run, args=args, name="attempt", daemon=True).start()
+        # What `threading.Thread` adds, above all waiting until it runs, nobody needs here.
+        _thread.start_new_thread(self._run, args)
 
     def close(self, *, keep_lease: bool = False) -> None:
         """End it wherever it is; idempotent. ``keep_lease`` leaves it to the next attempt."""

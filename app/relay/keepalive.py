@@ -54,21 +54,25 @@ class KeepAliveTimer:
 
     def _run(self) -> None:
         while True:
-            with self._changed:
-                while not self._due:
-                    self._changed.wait()
-                wait = self._due[0][0] - time.monotonic()
-                if wait > 0:
-                    self._changed.wait(wait)
-                    continue
-                _, order, silence = heapq.heappop(self._due)
-                tick = silence.on_tick
-                if tick is None:
-                    continue
-                now = time.monotonic()
-                silent = now - silence.since >= self.interval
-                if silent:
-                    silence.since = now
-                heapq.heappush(self._due, (silence.since + self.interval, order, silence))
+            self._step()
+
+    def _step(self) -> None:
+        """Wait for the next silence that is due, and tick it if it has lasted."""
+        with self._changed:
+            while not self._due:
+                self._changed.wait()
+            wait = self._due[0][0] - time.monotonic()
+            if wait > 0:
+                self._changed.wait(wait)
+                return
+            _, order, silence = heapq.heappop(self._due)
+            tick = silence.on_tick
+            if tick is None:
+                return
+            now = time.monotonic()
+            silent = now - silence.since >= self.interval
             if silent:
-                tick()
+                silence.since = now
+            heapq.heappush(self._due, (silence.since + self.interval, order, silence))
+        if silent:
+            tick()

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import gc
 import os
-import threading
 from pathlib import Path
 
 import greenlet
 from flask import jsonify
 
+from app.relay.attempt import Attempt
 from wsgi import app
 
 
@@ -31,8 +31,7 @@ def _holdings():
         greenlets=sum(
             isinstance(each, greenlet.greenlet) and not each.dead for each in gc.get_objects()
         ),
-        # gevent's threads are greenlets; of them those that threading knows by name.
-        attempts=sum(each.name == "attempt" for each in threading.enumerate()),
+        attempts=sum(isinstance(each, Attempt) for each in gc.get_objects()),
         leases=sum(view.in_flight for view in gateway.pool.snapshot()),
     )
 
