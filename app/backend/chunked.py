@@ -27,6 +27,10 @@ LONGEST_LINE = 16_384
 
 _SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(?:;|\r?\n|\r?$)")
 
+_known_sizes: dict[bytes, int] = {}
+"""Size lines met before, by the regular expression's word: a stream's are much alike."""
+MOST_KNOWN = 4096
+
 
 def is_plain_chunked(raw: HTTPResponse) -> bool:
     """Tell whether the body of ``raw`` is chunked, not compressed, and wholly unread."""
@@ -131,10 +135,9 @@ class ChunkedBody:
                     raise ProtocolError("a chunk is longer than it says")
                 self._behind_chunk = False
             elif not self._trailers:
-                size = _SIZE.match(line)
-                if size is None:
-                    raise ProtocolError("the body is not chunked")
-                left = int(size[1], 16)
+                left = _known_sizes.get(line, -1)
+                if left < 0:
+                    left = _size(line)
                 stop = at + left
                 if left and data[stop : stop + 2] == b"\r\n":  # it is all there, as usually
                     pieces.append(data[at:stop])
@@ -156,3 +159,14 @@ class ChunkedBody:
             self._raw.release_conn()
         else:
             self._raw.close()
+
+
+def _size(line: bytes) -> int:
+    """Return the bytes that a chunk has by its size line; raises `ProtocolError`."""
+    match = _SIZE.match(line)
+    if match is None:
+        raise ProtocolError("the body is not chunked")
+    size = int(match[1], 16)
+    if len(line) < 8 and len(_known_sizes) < MOST_KNOWN:
+        _known_sizes[line] = size
+    return size

@@ -19,6 +19,8 @@ VERSION = "v1beta"
 class GeminiApi:
     """See `app.backend.surface.Surface`."""
 
+    unwrap = None
+
     def __init__(self, account: Account, link: Link, base_url: str) -> None:
         self.link = link
         self._base = f"{(account.base_url or base_url or GOOGLE).rstrip('/')}/{VERSION}"
@@ -58,10 +60,6 @@ class GeminiApi:
             for model in objects_of(answer, "models")
             if text_of(model, "name")
         ]
-
-    def unwrap(self, chunk: dict[str, Any]) -> dict[str, Any]:
-        """Return ``chunk``: nothing is wrapped here."""
-        return chunk
 
     def _headers(self, project: str) -> dict[str, str]:
         if not project and self._needs_project:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -51,8 +51,12 @@ class Surface(Protocol):
         """Return the models on a page."""
         ...
 
-    def unwrap(self, chunk: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the GenerateContentResponse in ``chunk``; None if there is none."""
+    @property
+    def unwrap(self) -> Callable[[dict[str, Any]], dict[str, Any] | None] | None:
+        """What returns the GenerateContentResponse in a chunk, None if there is none.
+
+        None where chunks are nothing else.
+        """
         ...
 
 

@@ -62,11 +62,15 @@ class Upstream:
         surface = self._surface(account)
         chunks = surface.link.stream(surface.generation(project, model, body, call), call)
         del body
+        unwrap = surface.unwrap
+        if unwrap is None:
+            yield from chunks
+            return
         for chunk in chunks:
             if chunk is None:
                 yield None
                 continue
-            chunk = surface.unwrap(chunk)  # noqa: PLW2901 - the whole must not outlive its part
+            chunk = unwrap(chunk)  # noqa: PLW2901 - the whole must not outlive its part
             if chunk is not None:
                 yield chunk
 

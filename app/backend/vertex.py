@@ -28,6 +28,8 @@ def host(location: str) -> str:
 class VertexAi:
     """See `app.backend.surface.Surface`."""
 
+    unwrap = None
+
     def __init__(self, account: Account, link: Link, base_url: str) -> None:
         self.link = link
         # Express mode knows neither project nor location.
@@ -59,10 +61,6 @@ class VertexAi:
         """Return the Gemini models that answer; the list has everything else Google makes, too."""
         names = (text_of(m, "name").rpartition("/")[2] for m in objects_of(answer, _LIST))
         return [ListedModel(n) for n in names if n.startswith("gemini") and "embedding" not in n]
-
-    def unwrap(self, chunk: dict[str, Any]) -> dict[str, Any]:
-        """Return ``chunk``: nothing is wrapped here."""
-        return chunk
 
     def _model_url(self, project: str, model: str) -> str:
         path = f"publishers/google/models/{model_segment(model)}"
