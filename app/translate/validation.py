@@ -127,9 +127,8 @@ def _checked_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if role not in ("user", "assistant", "system"):
             reason = "Field required" if role is None else "Input should be 'user' or 'assistant'"
             raise InvalidRequest(f"messages.{number}.role: {reason}")
-        _check_fields(message, f"messages.{number}", (), (("output_config", dict),))
-        effort = message.get("output_config") or {}
-        _check_fields(effort, f"messages.{number}.output_config", (), (("effort", str),))
+        if "output_config" in message:
+            _check_effort(message, f"messages.{number}")
         if "content" not in message and role != "system":
             raise InvalidRequest(f"messages.{number}.content: Field required")
         _check_content(message.get("content"), f"messages.{number}.content")
@@ -146,6 +145,12 @@ def _checked_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "assistant message"
         )
     return kept
+
+
+def _check_effort(message: dict[str, Any], path: str) -> None:
+    _check_fields(message, path, (), (("output_config", dict),))
+    effort = message["output_config"] or {}
+    _check_fields(effort, f"{path}.output_config", (), (("effort", str),))
 
 
 class _Pairing:
