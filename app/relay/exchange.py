@@ -263,7 +263,8 @@ class Exchange:
     def _after(self, attempt: Attempt, error: UpstreamError) -> Next:
         """Give the pool its due, and return how to go on; raises `RelayError` when not at all."""
         lease = self._held_lease(attempt)
-        self._last_error = error
+        # Its frames know this exchange: the circle would keep the request long after its end.
+        self._last_error = error.with_traceback(None)
         if attempt.record:
             attempt.record.end(_outcome(error), error.status)
         self._tell_pool(error, lease)
