@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 from flask import Response, request
@@ -88,7 +89,8 @@ class Replier:
             finish()
             raise
         record.status = 200
-        body = render(_chain(first, batches), record, _last_of(exchange))
+        begun = () if first is None else (first,)
+        body = render(chain(begun, batches), record, _last_of(exchange))
         response = Response(body, content_type=content_type)
         response.headers["cache-control"] = "no-cache"
         response.headers["x-accel-buffering"] = "no"
@@ -109,12 +111,6 @@ class Replier:
             self._recorder.end(record)
 
         return finish
-
-
-def _chain(first: Batch, rest: Iterator[Batch]) -> Iterator[Batch]:
-    if first is not None:
-        yield first
-        yield from rest
 
 
 def _last_of(exchange: Exchange) -> Last:

@@ -198,7 +198,9 @@ class Exchange:
             with closing(chunks):
                 for chunk in chain((first,), chunks):
                     if chunk is not None:
-                        ready += self._translated(translator, What.CHUNK, chunk)
+                        ready += translator.feed(chunk)
+                        if translator.notes:
+                            self._keep(translator)
                         if translator.done:
                             return ready
                         if call.received - left < READ_AHEAD:
@@ -218,13 +220,19 @@ class Exchange:
                     if chunk is None:
                         call.wait()
                 ready += self._translated(translator, What.END, None)
-        except (UpstreamError, RelayError, Aborted) as error:
+        except (UpstreamError, RelayError, BadAnswer, Aborted) as error:
             if ready and not buffered:  # all that came before reaches the client
                 yield self._leaving(ready)
-            if isinstance(error, Aborted):
-                raise lost() from None
-            raise
+            raise self._meant(error) from None
         return ready
+
+    def _meant(
+        self, error: UpstreamError | RelayError | BadAnswer | Aborted
+    ) -> UpstreamError | RelayError:
+        """Return what an answer's end by ``error`` is to the retry."""
+        if isinstance(error, Aborted):
+            return lost()
+        return self._bad(error) if isinstance(error, BadAnswer) else error
 
     def _translated(self, translator: AnswerTranslator, what: What, value: Any) -> list[Event]:
         try:
@@ -232,9 +240,12 @@ class Exchange:
         except BadAnswer as bad:
             raise self._bad(bad) from None
         if translator.notes:
-            self.job.keep(translator.notes)
-            translator.notes.clear()
+            self._keep(translator)
         return events
+
+    def _keep(self, translator: AnswerTranslator) -> None:
+        self.job.keep(translator.notes)
+        translator.notes.clear()
 
     def _leaving(self, events: list[Event]) -> list[Event]:
         if not self._sent:

@@ -20,9 +20,9 @@ _PART_TYPES: Mapping[str, type] = {
 """What a part's fields must be where they are set; others are not known or carry no content."""
 
 
-def first_candidate(candidates: list[Any]) -> Mapping[str, Any] | None:
+def first_candidate(chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the candidate to show: the one with index 0, which may go unsaid."""
-    for candidate in candidates:
+    for candidate in repeated(chunk, "candidates"):
         if not isinstance(candidate, dict):
             raise malformed("candidates")
         index = candidate.get("index")

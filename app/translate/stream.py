@@ -108,7 +108,7 @@ class StreamTranslator:
         served = chunk.get("modelVersion")
         if served and isinstance(served, str):
             self.served_model = served
-        candidate = first_candidate(repeated(chunk, "candidates"))
+        candidate = first_candidate(chunk)
         if candidate is None:
             self._read_envelope(chunk)
             return self._writer.take()
@@ -124,9 +124,9 @@ class StreamTranslator:
             return self._writer.take()
         if not isinstance(content, dict):
             raise malformed("content")
-        parts = repeated(content, "parts")
-        if len(parts) != 1 or not self._wrote_plain(parts[0]):
-            self._read_parts(parts)
+        parts = content.get("parts")
+        if type(parts) is not list or len(parts) != 1 or not self._wrote_plain(parts[0]):
+            self._read_parts(repeated(content, "parts"))
         return self._writer.take()
 
     def finish(self) -> list[Event]:

@@ -1,4 +1,4 @@
-"""What has ended is let go of at once: not by the next look for cycles, nor by a thread that waits."""
+"""What has ended is let go of at once: not by a look for cycles, nor by a thread that waits."""
 
 from __future__ import annotations
 
