@@ -301,6 +301,11 @@ class ClientPool:
         return [in_wall_time(view, self._wall() - now) for view in views]
 
     @property
+    def by_conversation(self) -> bool:
+        """Whether the ``affinity_key`` of what is wanted matters."""
+        return self._rotation.by_conversation
+
+    @property
     def alone(self) -> bool:
         """Whether leases go by this process' own view, since the shared one does not answer."""
         return self.leasing.failing

@@ -34,6 +34,8 @@ class Rotation:
 
     def __init__(self, name: RotationName) -> None:
         self._name = name
+        self.by_conversation = name == "sticky"
+        """Whether it looks at the ``affinity_key``."""
 
     def plan(self, candidates: Sequence[tuple[Account, Seat]], wanted: Wanted) -> Plan:
         """Return the order to try ``candidates`` in (at least one, as configured).
@@ -48,7 +50,7 @@ class Rotation:
                 (account, seat)
             )
         manner = MANNERS[self._name]
-        if self._name == "sticky":
+        if self.by_conversation:
             if wanted.affinity_key:
                 for group in groups.values():
                     group.sort(key=lambda one: -_score(wanted.affinity_key, one[0]))

@@ -75,7 +75,7 @@ class Attempt:
         self.lease = step.lease
         wanted = Wanted(
             model=self._job.model,
-            affinity_key=self._job.affinity_key,
+            affinity_key=self._job.affinity_key if self._pool.by_conversation else "",
             preferred_account=step.prefer or self._job.preferred_account,
             tried=frozenset(course.tried),
             avoid=frozenset(course.avoid),

@@ -48,10 +48,14 @@ class _ConversationJob:
     def __init__(self, translation: Translation, upstream: Upstream, store: StateStore) -> None:
         self.translation = translation
         self.model = translation.model
-        self.affinity_key = translation.affinity_key
         self.preferred_account = translation.preferred_account
         self._upstream = upstream
         self._store = store
+
+    @property
+    def affinity_key(self) -> str:
+        """The same for all turns of the conversation; finding it takes a while."""
+        return self.translation.affinity_key
 
     @cached_property
     def _notes(self) -> Mapping[str, str]:

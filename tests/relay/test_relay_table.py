@@ -8,7 +8,7 @@ from app.backend.errors import Fault
 from app.pool.cooldown import Exhausted
 from app.relay.errors import ClientGone, Failure, RelayError
 from app.relay.mailbox import CAPACITY, READ_AHEAD
-from tests.relay.world import Hang, ScriptedUpstream, World, error
+from tests.relay.world import Hang, ScriptedJob, ScriptedUpstream, World, error
 
 ANSWER = "hello.end"
 CONSUMING = {
@@ -363,3 +363,21 @@ def test_an_attempt_that_loses_its_lease_ends_and_another_begins():
     assert "".join(seen) == ANSWER
     assert len(world.asked) == 2
     assert [attempt.outcome for attempt in exchange.trace.attempts] == ["lease lost", "ok"]
+
+
+def test_a_conversation_stays_on_its_account_where_rotation_is_sticky(monkeypatch):
+    world = World(rotation="sticky", a=[], b=[], c=[])
+    for key in "pqrstuvw":
+        monkeypatch.setattr(ScriptedJob, "affinity_key", key)
+        assert [world.run() for _ in range(3)] == ["hello.end"] * 3
+    served = [set(world.asked[start : start + 3]) for start in range(0, 24, 3)]
+    assert all(len(accounts) == 1 for accounts in served)
+    assert set.union(*served) == {"a", "b", "c"}
+
+
+def test_other_rotations_do_not_look_for_the_conversation(monkeypatch):
+    def refuse(_):
+        raise AssertionError("looked for what takes a while to find")
+
+    monkeypatch.setattr(ScriptedJob, "affinity_key", property(refuse))
+    assert World(a=[["x", "."]]).run() == "x.end"

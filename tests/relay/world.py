@@ -152,6 +152,7 @@ class World:
         projects=None,
         concurrency=8,
         pool_wait=5.0,
+        rotation="round_robin",
         **scripts,
     ):
         self.upstream = ScriptedUpstream(scripts)
@@ -166,6 +167,7 @@ class World:
                 )
                 for name in scripts
             ],
+            rotation=rotation,
             store=MemoryStore(),
         )
         self.relay = Relay(
