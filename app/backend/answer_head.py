@@ -1,7 +1,7 @@
 """The head of an answer, read at one go when it is one that a stream has.
 
-``http.client`` reads it line by line and has the ``email`` package parse it, which costs as much as
-forty events. Framing: RFC 9112.
+``http.client`` reads it line by line and has the ``email`` package parse it, which takes three
+times as long. Framing: RFC 9112.
 """
 
 from __future__ import annotations

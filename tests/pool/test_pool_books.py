@@ -1,12 +1,16 @@
 """One contract for the books of leases: memory, SQLite and Redis behave alike."""
 
 import itertools
+import os
 import random
+import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
 from app.pool.seats import Full, Pace, Plan, Seat, Spent
+from app.pool.state import sqlite_leases
 from app.pool.state.bell import Bell
 from app.pool.state.clock import SteadyClock
 from app.pool.state.leases import Held
@@ -259,6 +263,59 @@ def rings(one, other, woken):
         return True
     assert one.take(plan(A), "1", None) == BUSY
     return False
+
+
+def rows(book, query):
+    return book.file.run(lambda connection: connection.execute(query).fetchall())
+
+
+def test_sqlite_has_the_holder_of_every_lease(tmp_path):
+    book = SqliteLeases(tmp_path / "leases", Bell(), clock=SteadyClock())
+    holders = "SELECT pid FROM holders"
+    assert book.take(plan(A, B), "1", None) == "a"
+    assert rows(book, holders) == [(os.getpid(),)]
+    book.end()
+    assert rows(book, holders) == []
+    assert book.take(plan(A, B), "2", None) == "a"
+    assert rows(book, holders) == [(os.getpid(),)]
+    rows(book, "DELETE FROM holders")
+    assert book.renew([Held("2", "a", 1)]) == []
+    assert rows(book, holders) == [(os.getpid(),)]
+    book.close()
+
+
+def test_sqlite_forgets_all_turns_when_there_are_too_many(tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite_leases, "MOST_CURSORS", 2)
+    book = SqliteLeases(tmp_path / "leases", Bell(), clock=SteadyClock())
+    for cursor in ("m", "n", "o"):
+        assert book.take(plan(A, B, C, manner="in_turn", cursor=cursor), cursor, None) == "a"
+        book.renew([])
+        found = rows(book, "SELECT cursor FROM credits ORDER BY cursor")
+        assert found == {"m": [("m",)], "n": [("m",), ("n",)], "o": []}[cursor]
+        book.give_back(cursor, "a")
+    book.close()
+
+
+def test_sqlite_goes_on_with_the_file_of_the_version_before(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "leases")) as before:
+        before.executescript("""
+            CREATE TABLE leases (
+                token TEXT PRIMARY KEY, account TEXT NOT NULL, holder TEXT NOT NULL,
+                at REAL NOT NULL
+            );
+            CREATE TABLE turns (
+                cursor TEXT NOT NULL, account TEXT NOT NULL, credit INTEGER NOT NULL,
+                PRIMARY KEY (cursor, account)
+            );
+            INSERT INTO leases VALUES ('old', 'a', 'another', 1.0);
+            INSERT INTO turns VALUES ('m', 'a', -1);
+        """)
+    book = SqliteLeases(tmp_path / "leases", Bell(), clock=SteadyClock())
+    assert book.take(plan(A, B, manner="in_turn"), "1", None) == "b"
+    assert book.in_flight() == {"a": 1, "b": 1}
+    book.give_back("1", "b")
+    assert book.in_flight() == {"a": 1}
+    book.close()
 
 
 def test_the_books_agree_on_any_story(tmp_path, redis_server, monkeypatch):
