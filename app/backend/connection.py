@@ -53,9 +53,11 @@ class Call:
         self.received = 0
         """Bytes of the answer's body that were read."""
         self.stale = False
-        """The connection of the latest try lay idle for so long that it may have been closed."""
+        """The connection of the latest try may have been closed before the request reached it."""
         self.fresh_only = False
         """The next try must not use a connection that served another call."""
+        self.after_refusal = False
+        """Another call was refused just before: any kept connection counts as stale."""
         self.waiting = False
         """Whether `wait` is waiting now."""
         self.stalled = False
@@ -211,9 +213,10 @@ class _Tracked(HTTPConnection):
     def request(self, *args: Any, **kwargs: Any) -> None:
         call = self._call = _current.get()
         if call is not None:
-            idle = time.monotonic() - self._idle_since if self.sock is not None else 0.0
-            call.stale = idle > STALE_AFTER
+            call.stale = False
             if self.sock is not None:
+                idle = time.monotonic() - self._idle_since
+                call.stale = call.after_refusal or idle > STALE_AFTER
                 call.attach(self.sock)
         # The head and the body leave in one piece: each system call costs as much as an event.
         self._pieces = []

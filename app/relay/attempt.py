@@ -105,9 +105,10 @@ class Attempt:
             lease = self.lease or self._acquire(wanted)
             if lease is None:
                 return
-            # Who has just failed us may have closed its connection, too, and the news of it may
-            # still be on its way: that must not cost another retry.
-            self.call.fresh_only = bool(self._trace.attempts)
+            # Who has just refused us may have closed its connection, too, and the news of it may
+            # still be on its way: that must not cost a retry.
+            self.call.after_refusal = bool(self._trace.attempts)
+            self.call.fresh_only = step.afresh
             self.record = AttemptRecord(lease.account.name, lease.project)
             self._trace.attempts.append(self.record)
             delay = course.backoff(lease)

@@ -42,6 +42,8 @@ FAILURES = {
     Fault.NOT_FOUND: Failure.NOT_FOUND,
     Fault.REJECTED: Failure.REJECTED,
 }
+_FAILED = (Fault.TIMEOUT, Fault.UNAVAILABLE, Fault.BROKEN)
+"""The server could not answer; the other faults are an answer."""
 
 
 @dataclass
@@ -49,12 +51,14 @@ class Next:
     """How the next attempt is made.
 
     ``lease`` is kept for the same account, None to rotate; ``refresh`` gets a new token first;
-    ``prefer`` is the tag of the account whose next project comes before other accounts.
+    ``prefer`` is the tag of the account whose next project comes before other accounts;
+    ``afresh`` asks for a new connection, as kept ones may lead to the same server that failed.
     """
 
     lease: Lease | None = None
     refresh: bool = False
     prefer: str = ""
+    afresh: bool = False
 
 
 @dataclass
@@ -100,7 +104,7 @@ class Course:
                 self._consume(error)
                 if error.fault is not Fault.LOST:
                     self.avoid.add(account.name)
-                return Next()
+                return Next(afresh=error.fault in _FAILED)
             case _:
                 raise self.ended(error)
 

@@ -382,3 +382,33 @@ def test_a_failover_is_not_lost_to_the_connection_of_who_failed(gateway):
         answer = post(running)
         assert answer.status_code == 200, answer.text
         assert answer.json()["content"][0]["text"] == "Hi."
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["it stays", "it leaves"])
+def test_a_failover_goes_over_the_connection_of_who_refused_while_there_is_one(gateway, leaves):
+    asked = []
+
+    def refuses_once(visit):
+        while request := visit.request():
+            if request[0].startswith("GET"):
+                visit.answer({"models": []})
+                continue
+            asked.append((visit, request[1]["x-goog-api-key"]))
+            if len(asked) == 2 and leaves:
+                return  # as when the news of its end and the next request cross
+            if len(asked) == 1:
+                visit.answer({"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}, status=429)
+            else:
+                visit.answer(WHOLE, content_type="text/event-stream")
+
+    with serving(refuses_once) as server:
+        running = gateway(
+            GEMINI_API_KEYS="key-a,key-b", GEMINI_BASE_URL=server.url, REQUEST_RETRY="0"
+        )
+        answer = post(running)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["content"][0]["text"] == "Hi."
+    (first, refused_key), (second, key), *third = asked
+    assert second is first
+    assert {refused_key, key} == {"key-a", "key-b"}
+    assert [(visit is first, again) for visit, again in third] == [(False, key)] * leaves
