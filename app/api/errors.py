@@ -67,6 +67,8 @@ class ApiError(Exception):
         self.retry_after = retry_after
         self.headers: Mapping[str, str] = {}
         """More headers of the answer."""
+        self.code = ""
+        """Anthropic's ``error.details.error_code``; "" for none."""
 
     @classmethod
     def of(cls, error: RelayError) -> ApiError:
@@ -81,7 +83,10 @@ class ApiError(Exception):
 
     def body(self, request_id: str) -> dict[str, Any]:
         """Return the envelope, also the payload of an ``error`` event."""
-        return envelope(self.status, self.message, request_id)
+        body = envelope(self.status, self.message, request_id)
+        if self.code:
+            body["error"]["details"] = {"error_code": self.code}
+        return body
 
     def response(self) -> Response:
         """Return the whole HTTP answer."""
@@ -118,7 +123,9 @@ def install(app: Flask) -> None:
 
     @app.errorhandler(InvalidRequest)
     def _invalid(error: InvalidRequest) -> Response:
-        return ApiError(400, error.message).response()
+        answer = ApiError(400, error.message)
+        answer.code = error.code
+        return answer.response()
 
     @app.errorhandler(HTTPException)
     def _http(error: HTTPException) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -50,6 +51,7 @@ class ContentsWriter:
     _ranks: dict[int, int] = field(default_factory=dict)
     _signed_call: bool = False
     _shown: list[Part] = field(default_factory=list)
+    _elsewhere: dict[str, Block] = field(default_factory=dict)
 
     def write(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return ``contents`` for validated ``messages``."""
@@ -121,12 +123,25 @@ class ContentsWriter:
             elif kind in ("image", "document", "search_result"):
                 for part in self._plain(block, f"{path}.{number}"):
                     (parts if "text" in part else self._shown).append(part)
-            elif kind == "server_tool_use":
-                parts += self._server_call(block)
-            elif isinstance(kind, str) and kind.endswith("_tool_result"):
-                parts += self._server_result(block)
+            else:
+                parts += self._server_parts(block)
             following, length = None, 0
         return parts
+
+    def _server_parts(self, block: Block) -> list[Part]:
+        """Return what a block of the server's own making is to Gemini."""
+        match block.get("type"):
+            case "server_tool_use":
+                return self._server_call(block)
+            case "compaction":
+                return [{"text": block["content"]}] if block.get("content") else []
+            case "mcp_tool_use":
+                self._elsewhere[block["id"]] = block
+            case "mcp_tool_result":
+                self._shown.append(self._from_elsewhere(block))
+            case str(kind) if kind.endswith("_tool_result"):
+                return self._server_result(block)
+        return []
 
     def _text(self, text: str, following: Signed | None, length: int) -> list[Part]:
         marks = {
@@ -229,6 +244,16 @@ class ContentsWriter:
         if signed and signed.origin.valid_for(self.target):
             rebuilt["thoughtSignature"] = signed.signature
         return [rebuilt]
+
+    def _from_elsewhere(self, block: Block) -> Part:
+        """Return what a tool answered that Anthropic called: Gemini has none to take it for."""
+        call = self._elsewhere.get(block.get("tool_use_id") or "", {})
+        asked = json.dumps(call.get("input") or {}, ensure_ascii=False)
+        name = f"{call.get('server_name') or 'MCP'}: {call.get('name') or 'a tool'} {asked}"
+        found = "\n".join(
+            part["text"] for part in blocks_of(block.get("content")) if part.get("type") == "text"
+        )
+        return {"text": f"{name}\n{found}"}
 
     # User turns
 

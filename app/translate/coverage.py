@@ -60,7 +60,7 @@ FIELDS = (
     Entry("workspace_id", "ignored", ""),
     Entry("mcp_servers", "refused", ""),
     Entry("compaction", "refused", ""),
-    Entry("thread", "refused", "`continue` only: no thread is kept here"),
+    Entry("thread", "refused", "`continue` only: no thread is kept here, so SDKs send all of it"),
 )
 
 BLOCKS = (
@@ -89,6 +89,12 @@ BLOCKS = (
     Entry("text_editor_code_execution_tool_result", "ignored", "Gemini has no such tool"),
     Entry("tool_search_tool_result", "ignored", "all tools are declared instead"),
     Entry("container_upload", "ignored", "no files are kept here"),
+    Entry("compaction", "approximated", "its summary as text, behind all that came before"),
+    Entry("mcp_tool_use", "approximated", "told with its result"),
+    Entry("mcp_tool_result", "approximated", "as text in the user's turn behind it"),
+    Entry("mcp_tool_listing", "ignored", "no MCP server is asked"),
+    Entry("advisor_tool_result", "ignored", "Gemini has no such tool"),
+    Entry("fallback", "ignored", "only Claude needs it"),
     Entry("tool_addition", "mapped", "the tool is declared, by its latest definition"),
     Entry("tool_removal", "mapped", "the tool is no longer declared"),
 )
@@ -103,6 +109,8 @@ TOOLS = (
     Entry("text_editor", "mapped", "likewise"),
     Entry("memory", "mapped", "likewise"),
     Entry("computer", "approximated", "a function; Gemini is not trained on it"),
+    Entry("computer_toolset", "approximated", "as the one function of the `computer` tool"),
+    Entry("browser_toolset", "refused", ""),
     Entry("mcp_toolset", "refused", ""),
     Entry("advisor", "refused", ""),
 )

@@ -18,11 +18,16 @@ class BadAnswer(Exception):
 
 
 class InvalidRequest(ValueError):
-    """The client's request can't be right; ``message`` is ``path: reason``, as Anthropic's."""
+    """The client's request can't be right; ``message`` is ``path: reason``, as Anthropic's.
 
-    def __init__(self, message: str) -> None:
+    ``code`` is Anthropic's ``error.details.error_code``, by which its SDKs know what to do; "" for
+    none.
+    """
+
+    def __init__(self, message: str, *, code: str = "") -> None:
         super().__init__(message)
         self.message = message
+        self.code = code
 
 
 _TOO_LONG = re.compile(

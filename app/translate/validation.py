@@ -64,7 +64,10 @@ def _loaded(schema: Schema, body: object) -> dict[str, Any]:
             raise InvalidRequest(f"{name}: {reason}")
     thread = request.get("thread")
     if isinstance(thread, dict) and thread.get("type") == "continue":
-        raise InvalidRequest("thread: threads are not kept by this gateway; send all messages")
+        raise InvalidRequest(
+            "thread: threads are not kept by this gateway; send all messages",
+            code="thread_not_found",  # Anthropic's SDKs then do so by themselves
+        )
     _check_output(request)
     if request.get("thinking"):
         load(THINKING, request["thinking"], "thinking.")
@@ -215,6 +218,7 @@ _REQUIRED: Mapping[str, _Fields] = {
     "document": (("source", dict),),
     "tool_use": (("id", str), ("name", str), ("input", dict)),
     "server_tool_use": (("id", str), ("name", str)),
+    "mcp_tool_use": (("id", str),),
     "tool_result": (("tool_use_id", str),),
     "tool_reference": (("tool_name", str),),
     "tool_addition": (("tool", dict),),
@@ -225,6 +229,8 @@ _OPTIONAL: Mapping[str, _Fields] = {
     "search_result": (("source", str), ("title", str)),
     "thinking": (("thinking", str), ("signature", str)),
     "server_tool_use": (("input", dict),),
+    "compaction": (("content", str),),
+    "mcp_tool_use": (("name", str), ("server_name", str), ("input", dict)),
     "tool_result": (("is_error", bool),),
 }
 _TOOL: _Fields = (("name", str), ("type", str), ("description", str), ("input_schema", dict))
@@ -263,11 +269,11 @@ def _check_content(content: Any, path: str) -> None:
         _check_fields(block, where, _REQUIRED.get(kind, ()), _OPTIONAL.get(kind, ()))
         if kind in ("image", "document"):
             _check_source(block["source"], f"{where}.source")
-        elif kind in ("tool_result", "search_result"):
+        elif kind in ("tool_result", "search_result", "mcp_tool_result"):
             _check_content(block.get("content"), f"{where}.content")
         elif kind in ("tool_addition", "tool_removal"):
             _check_tool_change(block["tool"], f"{where}.tool")
-        elif kind.endswith("_tool_result"):
+        if kind.endswith("_tool_result"):
             _check_fields(block, where, (), (("tool_use_id", str),))
 
 

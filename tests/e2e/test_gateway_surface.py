@@ -29,6 +29,44 @@ def test_tokens_are_counted_by_gemini(gateway, simulator):
     assert len([record for record in simulator.requests if "countTokens" in record.path]) == 2
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_sdks_tool_runner_goes_on_without_a_thread(gateway, stream):
+    """It continues a thread by itself, and sends all messages once it hears that there is none."""
+    client = anthropic.Anthropic(base_url=gateway().url, api_key="any", max_retries=0)
+
+    @anthropic.beta_tool
+    def get_weather(city: str) -> str:
+        """Tell the weather of a city."""
+        asked.append(city)
+        return "sunny"
+
+    asked = []
+    runner = client.beta.messages.tool_runner(
+        model=MODEL,
+        max_tokens=1500,
+        messages=[{"role": "user", "content": 'use get_weather for "Paris"'}],
+        tools=[get_weather],
+        stream=stream,
+    )
+    answers = [turn.get_final_message() if stream else turn for turn in runner]
+    assert [answer.stop_reason for answer in answers] == ["tool_use", "end_turn"]
+    assert asked == ["Paris"]
+
+
+def test_a_thread_that_goes_on_is_refused_as_one_that_is_lost(gateway):
+    running = gateway()
+    body = {"model": MODEL, "max_tokens": 9, "thread": {"type": "continue"}, **HELLO}
+    answer = requests.post(f"{running.url}/v1/messages", json=body)
+    assert (answer.status_code, answer.json()["error"]) == (
+        400,
+        {
+            "type": "invalid_request_error",
+            "message": "thread: threads are not kept by this gateway; send all messages",
+            "details": {"error_code": "thread_not_found"},
+        },
+    )
+
+
 def test_a_burst_of_counts_is_not_a_burst_upstream(gateway, simulator):
     running = gateway()
     simulator.script("key-a", ["hang"] * 4)

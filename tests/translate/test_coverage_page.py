@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from anthropic.types import content_block_param, message_create_params
+from anthropic.types.beta import beta_content_block_param
 from anthropic.types.beta import message_create_params as beta_params
 
 from app.translate.conversation import Conversation
@@ -28,7 +29,14 @@ def test_every_field_of_the_sdk_is_in_the_table():
 
 def test_every_block_of_the_sdk_is_in_the_table():
     kinds = set()
-    for block in typing.get_args(content_block_param.ContentBlockParam):
+    for block in (
+        *typing.get_args(content_block_param.ContentBlockParam),
+        *(
+            each
+            for each in typing.get_args(beta_content_block_param.BetaContentBlockParam)
+            if isinstance(each, type)  # the others are of answers
+        ),
+    ):
         hint = typing.get_type_hints(block)["type"]
         kinds |= set(typing.get_args(hint))
     assert {kind for kind in kinds if isinstance(kind, str)} <= {entry.name for entry in BLOCKS}

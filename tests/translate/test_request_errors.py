@@ -167,6 +167,10 @@ def refusal(gemini="gemini-3.8-flash", **change):
             {"tools": [{"type": "mcp_toolset", "mcp_server_name": "x"}]},
             "tools.0.type: 'mcp_toolset' is not supported by this gateway",
         ),
+        (
+            {"tools": [{"type": "browser_toolset_20260801"}]},
+            "tools.0.type: 'browser_toolset_20260801' is not supported here",
+        ),
     ],
 )
 def test_a_bad_request_names_the_field(change, message):

@@ -427,6 +427,47 @@ def test_what_an_assistant_showed_is_kept():
     assert turns[2]["parts"][1:] == [shown, {"text": "and"}, shown]
 
 
+def test_what_anthropics_own_server_did_is_told_to_gemini():
+    sent = contents(
+        user(text("q")),
+        assistant(
+            {"type": "compaction", "content": "Ann asked for the weather."},
+            {"type": "compaction", "content": None},
+            {
+                "type": "mcp_tool_use",
+                "id": "m1",
+                "name": "look_up",
+                "server_name": "weather",
+                "input": {"city": "Köln"},
+            },
+            {
+                "type": "mcp_tool_result",
+                "tool_use_id": "m1",
+                "is_error": False,
+                "content": [text("sunny"), text("22 °C")],
+            },
+            {"type": "mcp_tool_result", "tool_use_id": "unknown", "content": "x"},
+            text("It is sunny."),
+        ),
+        user(text("and now?")),
+    )
+    assert sent == [
+        {"role": "user", "parts": [{"text": "q"}]},
+        {
+            "role": "model",
+            "parts": [{"text": "Ann asked for the weather."}, {"text": "It is sunny."}],
+        },
+        {
+            "role": "user",
+            "parts": [
+                {"text": 'weather: look_up {"city": "Köln"}\nsunny\n22 °C'},
+                {"text": "MCP: a tool {}\nx"},
+                {"text": "and now?"},
+            ],
+        },
+    ]
+
+
 def test_of_two_answers_with_one_text_each_keeps_its_own_signature():
     held = {
         "type": "thinking",
