@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, Protocol
 
@@ -102,9 +103,12 @@ class AnswerJob(_ConversationJob):
         self, lease: Lease, call: Call, *, trust_foreign: bool
     ) -> Generator[Chunk | None, None, None]:
         """Yield the answer's chunks as they arrive."""
-        body = self.translation.render(
-            target_of(lease.account, lease.model, trust_foreign=trust_foreign), self._notes
-        )
+        target = target_of(lease.account, lease.model, trust_foreign=trust_foreign)
+        body = self.translation.render(target, self._notes)
+        if not trust_foreign:
+            refused = self.translation.render(replace(target, trust_foreign=True), self._notes)
+            if body == refused:  # it's one of its own, as when the account's key was replaced
+                body = self.translation.render(replace(target, trust_own=False), self._notes)
         return self._upstream.generate(lease.account, lease.project, lease.model, body, call)
 
     def translator(self, lease: Lease) -> AnswerTranslator:

@@ -41,46 +41,58 @@ TOOL_PREFIX = "toolu_"
 SERVER_TOOL_PREFIX = "srvtoolu_"
 _THINKING_MARK = "g1"
 _LENGTH = re.compile(r"[0-9]{1,12}")
-_FLAVOUR_CODES = {"gemini": "g", "vertex": "v", "code_assist": "c"}
+_FLAVOUR_CODES = {"gemini": "G", "vertex": "V", "code_assist": "C"}
 _FLAVOURS = {code: flavour for flavour, code in _FLAVOUR_CODES.items()}
+_OLD_FLAVOURS = {code.lower(): flavour for code, flavour in _FLAVOURS.items()}
+"""Of words without a model, which conversations begun before still hold."""
+_WORD, _OLD_WORD = 14, 10
 _STANDARD, _VERBATIM = b"s", b"x"
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Which API surface, model generation and account a signature came from."""
+    """Which API surface, model generation, account and model (a digest) a signature came from."""
 
     flavour: str
     family: str
     account: str
+    model: str = ""
 
     @classmethod
     def of(cls, target: Target) -> Origin:
         """Return the origin of signatures that ``target`` produces."""
-        return cls(target.flavour, target.family, target.account)
+        return cls(target.flavour, target.family, target.account, _digest(target.model))
 
     def valid_for(self, target: Target) -> bool:
         """Tell whether a signature from here may be sent to ``target``.
 
-        Never across API surfaces or model generations; across accounts only while the target
-        still trusts foreign ones.
+        Never across API surfaces or model generations; across accounts and models only while the
+        target still trusts foreign ones.
         """
-        return (
-            self.flavour == target.flavour
-            and self.family == target.family
-            and (target.trust_foreign or self.account == target.account)
+        if self.flavour != target.flavour or self.family != target.family or not target.trust_own:
+            return False
+        return target.trust_foreign or (
+            self.account == target.account and self.model == _digest(target.model)
         )
 
     def encode(self) -> str:
-        """Return the origin as one word of ``[a-z0-9]``, e.g. ``g3a1b2c3d4``."""
-        return f"{_FLAVOUR_CODES[self.flavour]}{self.family[:1]}{self.account[:8]:0>8}"
+        """Return the origin as one word of ``[A-Za-z0-9]``, e.g. ``G3a1b2c3d45e6f``."""
+        code = _FLAVOUR_CODES[self.flavour]
+        return f"{code}{self.family[:1]}{self.account[:8]:0>8}{self.model:0>4}"
 
     @classmethod
     def decode(cls, word: str) -> Origin | None:
         """Return the origin that `encode` wrote, None when the word is not one."""
-        if len(word) != 10 or word[0] not in _FLAVOURS:
-            return None
-        return cls(_FLAVOURS[word[0]], word[1], word[2:])
+        if len(word) == _WORD and word[0] in _FLAVOURS:
+            return cls(_FLAVOURS[word[0]], word[1], word[2:10], word[10:])
+        if len(word) == _OLD_WORD and word[0] in _OLD_FLAVOURS:
+            return cls(_OLD_FLAVOURS[word[0]], word[1], word[2:])
+        return None
+
+
+@lru_cache(maxsize=256)
+def _digest(model: str) -> str:
+    return hashlib.sha256(model.encode("utf-8", "surrogatepass")).hexdigest()[:4]
 
 
 @dataclass(frozen=True)
@@ -161,9 +173,11 @@ def unpack_tool_id(tool_id: str) -> ToolRef | None:
         return None
     try:
         payload = _unb64(packed)
-        origin = Origin.decode(payload[:10].decode())
-        end = 11 + payload[10]
-        call_id = payload[11:end].decode()
+        width = _WORD if chr(payload[0]) in _FLAVOURS else _OLD_WORD
+        origin = Origin.decode(payload[:width].decode())
+        start = width + 1
+        end = start + payload[width]
+        call_id = payload[start:end].decode()
         signature = _unpack(payload[end:])
     except (ValueError, IndexError):
         return None

@@ -15,13 +15,15 @@ class Target:
 
     ``model`` is a Gemini model id without ``models/``; ``account`` an opaque tag of eight hex
     digits (never a credential or a name). ``trust_foreign`` is False on the one retry after a
-    400 that named a thought signature: then only signatures from this very account are sent.
+    400 that named a thought signature: then only signatures from this very account and model are
+    sent; and none at all without ``trust_own``, where no other had been among them.
     """
 
     flavour: Flavour
     model: str
     account: str = "00000000"
     trust_foreign: bool = True
+    trust_own: bool = True
 
     @property
     def family(self) -> str:

@@ -412,3 +412,48 @@ def test_a_failover_goes_over_the_connection_of_who_refused_while_there_is_one(g
     assert second is first
     assert {refused_key, key} == {"key-a", "key-b"}
     assert [(visit is first, again) for visit, again in third] == [(False, key)] * leaves
+
+
+LOOK = {"type": "object", "properties": {"at": {"type": "string"}}}
+TOOL = {"name": "look", "input_schema": LOOK}
+SIGNED = (
+    b'data: {"candidates": [{"content": {"role": "model", "parts": [{"functionCall": {"name": '
+    b'"look", "args": {"at": "x"}, "id": "c1"}, "thoughtSignature": "b3BhcXVl"}]}, '
+    b'"finishReason": "STOP"}]}\n\n'
+)
+
+
+@pytest.mark.parametrize("model", ["claude-haiku-4-5", MODEL], ids=["another model", "the same"])
+def test_a_signature_that_is_refused_is_not_sent_twice(gateway, model):
+    """A client goes on with another model, or with the model of a key that has been replaced."""
+    sent = []
+
+    def refuses_signatures(visit):
+        while request := visit.request():
+            if request[0].startswith("GET"):
+                visit.answer({"models": []})
+                continue
+            contents = json.loads(request[2])["contents"]
+            calls = [part for turn in contents for part in turn["parts"] if "functionCall" in part]
+            sent.append([call["thoughtSignature"] for call in calls])
+            if not calls:
+                visit.answer(SIGNED, content_type="text/event-stream")
+            elif sent[-1] == ["b3BhcXVl"]:
+                refusal = {"code": 400, "message": "Corrupted thought signature."}
+                visit.answer({"error": refusal}, status=400)
+            else:
+                visit.answer(WHOLE, content_type="text/event-stream")
+
+    with serving(refuses_signatures) as server:
+        running = gateway(GEMINI_BASE_URL=server.url, REQUEST_RETRY="0")
+        first = post(running, tools=[TOOL]).json()["content"]
+        result = {"type": "tool_result", "tool_use_id": first[-1]["id"], "content": "seen"}
+        messages = [
+            {"role": "user", "content": "hello"},
+            {"role": "assistant", "content": first},
+            {"role": "user", "content": [result]},
+        ]
+        answer = post(running, model=model, tools=[TOOL], messages=messages)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["content"][0]["text"] == "Hi."
+    assert sent == [[], ["b3BhcXVl"], ["skip_thought_signature_validator"]]

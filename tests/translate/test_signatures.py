@@ -95,6 +95,19 @@ def test_validity_follows_surface_generation_and_trust():
     assert not origin.valid_for(Target("gemini", "gemini-2.5-flash", "a1b2c3d4"))
 
 
+def test_signatures_of_conversations_begun_before_models_were_told_apart_still_count():
+    payload = sig._b64(b"g3a1b2c3d4" + b"\x02c1" + sig._pack("QUJD"))
+    origin = sig.Origin("gemini", "3", "a1b2c3d4")
+    signed = sig.Signed("QUJD", origin)
+    assert sig.unpack_tool_id(f"toolu_{NONCE}{payload}") == sig.ToolRef(
+        NONCE, "c1", "a1b2c3d4", signed
+    )
+    assert sig.unpack_thinking("g1.g3a1b2c3d4.QUJD..0") == sig.ThinkingRef(signed)
+    assert sig.read_note("g3a1b2c3d4.QUJD") == signed
+    assert origin.valid_for(HERE)
+    assert not origin.valid_for(Target("gemini", HERE.model, "a1b2c3d4", trust_foreign=False))
+
+
 def test_the_newest_of_our_tool_ids_names_the_account():
     ours, _ = sig.pack_tool_id(NONCE, "", "", HERE)
     assert sig.newest_account(["toolu_01A", ours, "call_1"]) == "a1b2c3d4"
