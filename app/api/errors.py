@@ -77,7 +77,7 @@ class ApiError(Exception):
         if error.failure is Failure.REJECTED and error.status in (413, 422):
             status = error.status
         retry_after = error.retry_after
-        if retry_after is None and status in (429, 503):
+        if retry_after is None and status in (429, 503, 529):
             retry_after = 1.0
         return cls(status, client_message(error.message), retry_after=retry_after)
 

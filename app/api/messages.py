@@ -13,6 +13,7 @@ from flask import Blueprint, Response, g, jsonify, request
 from app.api.auth import ClientKeys
 from app.api.body import read_json
 from app.api.deadline import BodyDeadline
+from app.api.errors import ApiError
 from app.api.record import RequestRecord
 from app.api.reply import Replier
 from app.relay.counting import CountGate
@@ -84,6 +85,10 @@ def messages_blueprint(
             exchange = relay.exchange(relay.count_job(conversation))
             record = _AnswerRecord.of(conversation, exchange)
             counted = int(replier.first(exchange, record)["input_tokens"])
+        except ApiError as error:
+            if error.status != 429:
+                raise
+            return conversation.estimate()  # a count is no reason to make a client wait
         finally:
             gate.leave(key, counted)
         return counted

@@ -201,9 +201,10 @@ class TokenAuth:
         # google-auth writes "invalid_grant: why" and, for federated ones, "Error code x: why".
         words = text.partition(":")[0].split()
         code = words[-1] if words else ""
-        final = code in PERMANENT or "Reauthentication" in text
+        skewed = "iat" in text and "exp" in text
+        final = (code in PERMANENT or "Reauthentication" in text) and not skewed
         code = code if len(words) in (1, 3) and code.isidentifier() else "refresh"
-        if "iat" in text and "exp" in text:
+        if skewed:
             hint = "check this machine's clock"
         elif isinstance(self._credentials, user_credentials.Credentials) and self._path:
             hint = f"run `flask accounts login {self._account.name}`"
@@ -212,7 +213,8 @@ class TokenAuth:
         if final:
             text = f"Google refused the credential ({text}); {hint}"
             return UpstreamError(Fault.CREDENTIAL, text, reason=code)
-        return UpstreamError(Fault.UNAVAILABLE, f"no token came ({text})", reason=code)
+        text = f"no token came ({text})" + (f"; {hint}" if skewed else "")
+        return UpstreamError(Fault.UNAVAILABLE, text, reason=code)
 
     def _file_secrets(self) -> Collection[str]:
         names = ("refresh_token", "client_secret")

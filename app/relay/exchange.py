@@ -308,7 +308,7 @@ class Exchange:
     def _tell_pool(self, error: UpstreamError, lease: Lease) -> None:
         account = lease.account
         match error.fault:
-            case Fault.QUOTA if error.exhausted:
+            case Fault.QUOTA if error.exhausted and self.job.spends_quota:
                 self._pool.cool_down(lease, error.exhausted)
             case Fault.CREDENTIAL if error.per_project:
                 self._pool.mark_project_unusable(account, lease.project, error.message)

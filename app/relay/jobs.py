@@ -46,6 +46,8 @@ def target_of(account: Account, model: str, *, trust_foreign: bool = True) -> Ta
 class _ConversationJob:
     """What both jobs share: whose conversation it is, and its notes."""
 
+    spends_quota = True
+
     def __init__(self, translation: Translation, upstream: Upstream, store: StateStore) -> None:
         self.translation = translation
         self.model = translation.model
@@ -145,6 +147,7 @@ class CountJob(_ConversationJob):
     """Ask for the number of tokens; its one event is ``{"input_tokens": n}``."""
 
     buffered = True
+    spends_quota = False  # counting has limits of its own
 
     def open(
         self, lease: Lease, call: Call, *, trust_foreign: bool

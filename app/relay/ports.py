@@ -55,6 +55,11 @@ class Job(Protocol):
         """Nothing reaches the client before the end, so any failure may fail over."""
         ...
 
+    @property
+    def spends_quota(self) -> bool:
+        """It uses the quota of answers, which its refusal then tells of."""
+        ...
+
     def open(
         self, lease: Lease, call: Call, *, trust_foreign: bool
     ) -> Generator[Chunk | None, None, None]:

@@ -72,9 +72,12 @@ class Conversation:
     def render_count(self, target: Target, notes: Mapping[str, str]) -> dict[str, Any]:
         """Return the CountTokensRequest for ``target``."""
         body = self._shared(target, notes)
-        body.pop("toolConfig", None)
+        config = body.pop("toolConfig", {})
         if target.flavour == "vertex":
             return body
+        if config.get("includeServerSideToolInvocations"):
+            # Without it Google takes no tools of its own beside functions, here neither.
+            body["toolConfig"] = {"includeServerSideToolInvocations": True}
         if target.flavour == "gemini":
             return {"generateContentRequest": {"model": f"models/{self.model}", **body}}
         contents = [

@@ -14,6 +14,7 @@ from tests.chaos.recorded import (
     ANSWER,
     COUNT,
     COUNTED,
+    ESTIMATE,
     MESSAGE,
     STARTS,
     Event,
@@ -55,7 +56,7 @@ UNREACHED = ("refused", "deaf", "alien")
 
 BROKEN = Effect(502, "api_error")
 TIMEOUT = Effect(504, "timeout_error")
-OVERLOADED = Effect(529, "overloaded_error")
+OVERLOADED = Effect(529, "overloaded_error", retry_after=True)
 FORBIDDEN = Effect(403, "permission_error")
 QUOTA = Effect(429, "rate_limit_error", retry_after=True)
 NO_ACCOUNT = Effect(503, "overloaded_error", retry_after=True)
@@ -285,6 +286,8 @@ def expected(cell: Cell) -> Seen:
     if not sent:
         if goes_on:
             return _whole(cell, committed=kind.committed)
+        if cell.mode == "count" and kind.effect is QUOTA:
+            return Seen(message={"input_tokens": ESTIMATE})
         if kind.committed:
             return Seen(error=kind.effect.error, keepalives=True)
         return Seen(

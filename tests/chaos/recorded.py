@@ -23,6 +23,8 @@ REQUEST = {
     "messages": [{"role": "user", "content": "What is the weather in Boston?"}],
 }
 COUNT = 21
+ESTIMATE = 58
+"""What the gateway guesses itself where counting is refused."""
 TEXT = "Über Boston 🌧 it rains."
 
 

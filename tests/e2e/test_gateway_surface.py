@@ -10,7 +10,9 @@ import anthropic
 import pytest
 import requests
 
+from tests.backend.raw_servers import serving
 from tests.e2e.processes import ROOT
+from tests.e2e.test_gateway_process import WHOLE
 
 HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 MODEL = "claude-sonnet-5"
@@ -27,6 +29,28 @@ def test_tokens_are_counted_by_gemini(gateway, simulator):
     assert asked == ["/v1beta/models/gemini-3.8-flash:countTokens"] * 2
     client.messages.count_tokens(model=MODEL, **HELLO)
     assert len([record for record in simulator.requests if "countTokens" in record.path]) == 2
+
+
+def test_counting_that_is_refused_costs_no_answer(gateway):
+    def counts_no_more(visit):
+        while request := visit.request():
+            if "countTokens" in request[0]:
+                visit.answer({"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}, status=429)
+            elif request[0].startswith("POST"):
+                visit.answer(WHOLE, content_type="text/event-stream")
+            else:
+                visit.answer({"models": []})
+
+    with serving(counts_no_more) as server:
+        running = gateway(GEMINI_BASE_URL=server.url)
+        counted = requests.post(
+            f"{running.url}/v1/messages/count_tokens", json={"model": MODEL, **HELLO}
+        )
+        assert counted.status_code == 200
+        assert 0 < counted.json()["input_tokens"] < 20
+        body = {"model": MODEL, "max_tokens": 9, **HELLO}
+        assert requests.post(f"{running.url}/v1/messages", json=body).status_code == 200
+    assert any("countTokens" in line for line, *_ in server.requests)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -119,6 +119,7 @@ class ScriptedJob:
     model = MODEL
     affinity_key = ""
     preferred_account = ""
+    spends_quota = True
 
     def __init__(self, upstream, buffered=False):
         self.upstream = upstream

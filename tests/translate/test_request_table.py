@@ -785,6 +785,14 @@ def test_counting_asks_with_the_whole_request():
     assert envelope["request"]["model"] == "models/gemini-3.8-flash"
     assert envelope["request"]["contents"][-1:] == hi
     assert 10 < asked.estimate() < 200
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    both = Conversation(load_count({**body, "tools": [TOOL, search]}), "gemini-3.8-flash")
+    google = {**rest, "tools": [*rest["tools"], {"googleSearch": {}}]}
+    flag = {"toolConfig": {"includeServerSideToolInvocations": True}}
+    assert both.render_count(NEW, {}) == {
+        "generateContentRequest": {"model": "models/gemini-3.8-flash", **google, **flag}
+    }
+    assert both.render_count(Target("vertex", "gemini-3.8-flash"), {}) == google
 
 
 def test_code_assist_counts_no_thoughts_and_no_empty_turns():
