@@ -28,6 +28,8 @@ class Fault(Enum):
     """400 that names a thought signature: once again without the foreign ones, same account."""
     LOST = "lost"
     """The lease was lost, by no fault upstream: one retry, any account; 529 at the end."""
+    UNSUITED = "unsuited"
+    """This kind of account can't carry the request: go on, no retry consumed; 400 at the end."""
     NOT_FOUND = "not_found"
     """404: the model does not exist for this account; to the client."""
     REJECTED = "rejected"

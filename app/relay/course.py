@@ -11,6 +11,7 @@
 | TIMEOUT,          | counts a failure         | consumed | likewise                          |
 | UNAVAILABLE,      |                          |          |                                   |
 | BROKEN            |                          |          |                                   |
+| UNSUITED          | -                        | no       | another account                   |
 | LOST              | -                        | consumed | any account                       |
 | NOT_FOUND,        | -                        | -        | none: to the client               |
 | REJECTED          |                          |          |                                   |
@@ -39,6 +40,7 @@ FAILURES = {
     Fault.UNAVAILABLE: Failure.OVERLOADED,
     Fault.BROKEN: Failure.BROKEN,
     Fault.LOST: Failure.OVERLOADED,
+    Fault.UNSUITED: Failure.REJECTED,
     Fault.NOT_FOUND: Failure.NOT_FOUND,
     Fault.REJECTED: Failure.REJECTED,
 }
@@ -87,7 +89,7 @@ class Course:
                     raise self.ended(error)
                 self.tried.add((account.name, lease.project))
                 return Next(prefer=account.tag)
-            case Fault.CREDENTIAL:
+            case Fault.CREDENTIAL | Fault.UNSUITED:
                 self.tried.update((account.name, project) for project in self._out(error, lease))
                 return Next()
             case Fault.SIGNATURE if self.trust_foreign:

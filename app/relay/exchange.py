@@ -21,7 +21,7 @@ from app.relay.keepalive import KeepAliveTimer, Silence
 from app.relay.mailbox import READ_AHEAD, Mailbox, Report
 from app.relay.ports import AnswerTranslator, Chunk, Event, Job
 from app.relay.trace import Trace
-from app.translate.errors import BadAnswer, InvalidRequest
+from app.translate.errors import BadAnswer, InvalidRequest, Unsuited
 
 log = logging.getLogger("gateway.relay")
 
@@ -325,6 +325,8 @@ class Exchange:
         """Return what a failed attempt's report means."""
         if isinstance(error, UpstreamError):
             return error
+        if isinstance(error, Unsuited):
+            return UpstreamError(Fault.UNSUITED, error.message, reason="not sent")
         attempt = self._attempt
         if attempt and attempt.record and isinstance(error, InvalidRequest):
             attempt.record.end("not sent")

@@ -30,6 +30,10 @@ class InvalidRequest(ValueError):
         self.code = code
 
 
+class Unsuited(InvalidRequest):
+    """The request can't be written for one of Google's API surfaces, but perhaps for another."""
+
+
 _TOO_LONG = re.compile(
     r"input token count \(?(\d+)\)? exceeds the maximum number of tokens allowed \(?(\d+)\)?", re.I
 )

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from app.translate.errors import InvalidRequest
+from app.translate.errors import InvalidRequest, Unsuited
 from app.translate.target import Target
 
 _NOT_PUBLIC = ("localhost", ".internal", ".local", "generativelanguage.googleapis.com")
@@ -29,7 +29,7 @@ def media_part(block: Mapping[str, Any], path: str, target: Target) -> dict[str,
         return {"inlineData": {"mimeType": mime, "data": source["data"]}}
     if kind == "url":
         if target.flavour == "gemini" and target.family in "12":
-            raise InvalidRequest(
+            raise Unsuited(
                 f"{path}.source: {target.model} can't fetch URLs; send the bytes as base64"
             )
         mime = _mime_of(source["url"], block["type"])
@@ -40,7 +40,7 @@ def media_part(block: Mapping[str, Any], path: str, target: Target) -> dict[str,
 
 def _check_type(mime: str, path: str, target: Target) -> None:
     if mime == "image/gif" and target.flavour == "gemini":
-        raise InvalidRequest(f"{path}: Gemini takes no image/gif; send png, jpeg or webp")
+        raise Unsuited(f"{path}: Gemini takes no image/gif; send png, jpeg or webp")
 
 
 def check_base64(data: str, path: str) -> None:

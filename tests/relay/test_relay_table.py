@@ -8,6 +8,7 @@ from app.backend.errors import Fault
 from app.pool.cooldown import Exhausted
 from app.relay.errors import ClientGone, Failure, RelayError
 from app.relay.mailbox import CAPACITY, READ_AHEAD
+from app.translate.errors import Unsuited
 from tests.relay.world import Hang, ScriptedJob, ScriptedUpstream, World, error
 
 ANSWER = "hello.end"
@@ -194,6 +195,17 @@ def test_the_requests_own_fault_goes_to_the_client(fault, status, expected):
     caught = failure(world)
     assert (caught.failure, caught.status, caught.message) == (expected, status, "bad field")
     assert world.asked == ["a"]
+
+
+def test_what_one_kind_of_account_cant_carry_goes_to_another():
+    world = World(retry=0, a=[[Unsuited("x: no GIF")]], b=[])
+    assert world.run() == ANSWER
+    assert world.asked == ["a", "b"]
+    assert [view.state for view in world.pool.snapshot()] == ["ready", "ready"]
+    nobody = World(retry=0, a=[[Unsuited("x: no GIF")]], b=[[Unsuited("x: no GIF")]])
+    caught = failure(nobody)
+    assert (caught.failure, caught.status, caught.message) == (Failure.REJECTED, 0, "x: no GIF")
+    assert nobody.asked == ["a", "b"]
 
 
 @pytest.mark.parametrize("start", [["#"], []])
