@@ -14,6 +14,8 @@ _STATUS = b"HTTP/1.1 200 "
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 MOST_FIELDS = 100
 """As ``http.client``'s own."""
+MOST_INTERIM = 100
+"""Interim answers (1xx) that are no longer waited for: the final one will never come."""
 
 
 class AnswerHead(http.client.HTTPResponse):
@@ -29,6 +31,8 @@ class AnswerHead(http.client.HTTPResponse):
         fields = _fields(arrived[:end]) if end > 0 and arrived.startswith(_STATUS) else None
         if fields is None or not self._is_stream(fields):
             super().begin()
+            if self.status < http.client.OK:
+                self.will_close = True  # should one get through: the real answer is yet to come
             return
         self.fp.read(end + len(_END))
         self.code = self.status = http.client.OK
@@ -38,6 +42,25 @@ class AnswerHead(http.client.HTTPResponse):
         self.chunked = True
         self.chunk_left = self.length = None
         self.will_close = False
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """Read the final answer's status line, and drop what interim answers come before it.
+
+        ``http.client`` does so with "100 Continue" only. Any other it takes for an answer without
+        a body, and the real one would then go to whoever gets the connection next.
+        """
+        for dropped in range(MOST_INTERIM):
+            if dropped and not self.fp.peek():
+                # Not RemoteDisconnected, which says that the request may not have been seen.
+                raise http.client.HTTPException("nothing came behind an interim answer")
+            line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            status = line[1]
+            if status >= http.client.OK:
+                return line
+            if status == http.client.SWITCHING_PROTOCOLS:
+                raise http.client.HTTPException("another protocol was taken up unasked")
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException(f"got {MOST_INTERIM} interim answers")
 
     def _is_stream(self, fields: http.client.HTTPMessage) -> bool:
         return (

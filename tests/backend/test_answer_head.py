@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.backend.answer_head import AnswerHead
+from app.backend.answer_head import MOST_INTERIM, AnswerHead
 
 GOOGLE = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -97,6 +97,58 @@ def test_faults_are_those_of_the_standard_library(name: str) -> None:
     expected = read(http.client.HTTPResponse, FAULTS[name])
     assert isinstance(expected, tuple)
     assert read(AnswerHead, FAULTS[name]) == expected
+
+
+HINTS = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
+INTERIM = {
+    "100": b"HTTP/1.1 100 Continue\r\n\r\n",
+    "102": b"HTTP/1.1 102 Processing\r\n\r\n",
+    "103": HINTS,
+    "with bare line ends": b"HTTP/1.1 103 Early Hints\nlink: </x>\n\n",
+    "without a reason": b"HTTP/1.1 199\r\n\r\n",
+    "of all kinds": b"HTTP/1.1 100 Continue\r\n\r\n" + HINTS + b"HTTP/1.1 102 P\r\n\r\n" + HINTS,
+    "as many as may be": HINTS * (MOST_INTERIM - 1),
+}
+FINAL = ["Google's", "closing", "with a length", "to its end", "of HTTP/1.0", "of an error"]
+
+
+@pytest.mark.parametrize("name", INTERIM)
+@pytest.mark.parametrize("final", FINAL)
+def test_interim_heads_leave_no_trace(name: str, final: str) -> None:
+    expected = read(http.client.HTTPResponse, HEADS[final])
+    assert read(AnswerHead, INTERIM[name] + HEADS[final]) == expected
+    assert read(AnswerHead, INTERIM[name], HEADS[final]) == expected
+
+
+def test_an_interim_head_may_be_cut_anywhere() -> None:
+    expected = read(http.client.HTTPResponse, GOOGLE + CHUNK)
+    wire = HINTS + GOOGLE + CHUNK
+    for at in range(1, len(HINTS) + 40):
+        assert read(AnswerHead, wire[:at], wire[at:]) == expected
+
+
+@pytest.mark.parametrize(
+    ("wire", "what"),
+    [
+        (HINTS * MOST_INTERIM + GOOGLE + CHUNK, "got 100 interim answers"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nupgrade: h2c\r\n\r\n" + GOOGLE, "protocol"),
+        (HINTS + b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "protocol"),
+        (HINTS, "nothing came behind"),
+        (HINTS[:-9], "nothing came behind"),
+    ],
+)
+def test_interim_heads_without_an_answer_are_errors(wire: bytes, what: str) -> None:
+    kind, text = read(AnswerHead, wire)
+    assert kind is http.client.HTTPException
+    assert what in text
+
+
+def test_an_interim_head_that_is_taken_as_final_costs_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(AnswerHead, "_read_status")
+    found = read(AnswerHead, HINTS + GOOGLE + CHUNK)
+    assert (found["status"], found["will_close"]) == (103, True)
 
 
 def test_the_usual_head_takes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:

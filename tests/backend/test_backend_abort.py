@@ -88,6 +88,16 @@ def test_before_the_headers():
     check(silent, [])
 
 
+def test_behind_an_interim_answer():
+    def handler(visit):
+        visit.request()
+        visit.send(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n")
+        visit.server.reached.set()
+        visit.wait_for_hangup()
+
+    check(handler, [])
+
+
 def test_mid_stream():
     check(CHUNKED, [ONE])
 

@@ -10,6 +10,7 @@ import pytest
 from raw_servers import chunk, serving, sse, text_chunk
 
 from app.backend import connection
+from app.backend.answer_head import AnswerHead
 from app.backend.errors import Fault, UpstreamError
 from app.backend.session import RECEIVE_BUFFER
 from app.backend.upstream import Call, ListedModel, Upstream, UpstreamSettings
@@ -205,6 +206,95 @@ def test_an_error_answer_keeps_its_connection(upstream):
                 list(generate(upstream, server))
             assert outcome(caught.value) == (Fault.UNAVAILABLE, 503, "later")
         assert server.visits == 1
+
+
+HINTS = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_nobody_gets_the_answer_of_the_one_before(upstream, together):
+    """An interim answer is no answer: the real one must not wait for the next client."""
+    go_on = threading.Event()
+
+    def handler(visit):
+        while request := visit.request():
+            visit.send(HINTS if together else HINTS[:9])
+            if not together:
+                go_on.wait(5)
+                visit.send(HINTS[9:])
+            visit.chunked(sse(text_chunk(json.loads(request[2])["text"])))
+
+    with serving(handler) as server:
+        for text in ("Alice's", "Bob's"):
+            threading.Timer(0.05, go_on.set).start()
+            chunks = upstream.generate(
+                account(server), "", "gemini-3.8-flash", {"text": text}, Call()
+            )
+            assert list(chunks) == [text_chunk(text)]
+        assert server.visits == 1
+
+
+def test_an_interim_answer_that_is_taken_as_final_costs_the_connection(upstream, monkeypatch):
+    monkeypatch.delattr(AnswerHead, "_read_status")
+
+    def handler(visit):
+        visit.request()
+        visit.send(HINTS)
+        visit.wait_for_hangup()
+
+    with serving(handler) as server:
+        for visits in (1, 2):
+            with pytest.raises(UpstreamError) as caught:
+                list(generate(upstream, server))
+            assert (caught.value.fault, server.visits) == (Fault.BROKEN, visits)
+            assert server.hung_up.wait(2)
+
+
+@pytest.mark.parametrize(
+    "wire", [b"HTTP/1.1 101 Switching\r\nupgrade: h2c\r\n\r\n", HINTS * 100], ids=["101", "many"]
+)
+def test_interim_answers_that_lead_nowhere_cost_the_connection(upstream, wire):
+    def handler(visit):
+        visit.request()
+        visit.send(wire)
+        visit.wait_for_hangup()
+
+    with serving(handler) as server:
+        with pytest.raises(UpstreamError) as caught:
+            list(generate(upstream, server))
+        assert caught.value.fault is Fault.BROKEN
+        assert server.hung_up.wait(2)
+
+
+def test_a_hangup_behind_an_interim_answer_is_not_tried_again(upstream, monkeypatch):
+    """The upstream has seen the request, so that the kept connection was not a stale one."""
+    monkeypatch.setattr(connection, "STALE_AFTER", 0.0)
+
+    def handler(visit):
+        visit.request()
+        visit.chunked(sse(ONE))
+        visit.request()
+        visit.send(HINTS)
+
+    with serving(handler) as server:
+        assert list(generate(upstream, server)) == [ONE]
+        with pytest.raises(UpstreamError) as caught:
+            list(generate(upstream, server))
+        assert (caught.value.fault, server.visits) == (Fault.BROKEN, 1)
+
+
+def test_silence_behind_an_interim_answer_is_a_timeout():
+    def handler(visit):
+        visit.request()
+        visit.send(HINTS)
+        visit.wait_for_hangup()
+
+    upstream = Upstream(UpstreamSettings(connect_timeout=1, read_timeout=0.2))
+    with serving(handler) as server:
+        with pytest.raises(UpstreamError) as caught:
+            list(generate(upstream, server))
+        assert outcome(caught.value) == (Fault.TIMEOUT, 0, "The upstream did not answer in time.")
+        assert server.hung_up.wait(2)
 
 
 @pytest.mark.parametrize("how", ["closes", "resets"])
