@@ -25,6 +25,8 @@ from app.backend.stream import garbage, parse_chunks, read_lines
 
 ERROR_BODY = 65_536
 """Bytes of an error's body that are looked at."""
+ERROR_WAIT = 3.0
+"""Seconds at most for an error's whole body: another account's answer must not wait for it."""
 ANSWER_BODY = 32 << 20
 """Bytes of an answer that is not streamed."""
 ASK_TIMEOUT = 60.0
@@ -98,7 +100,7 @@ class Link:
         """Return the one JSON object of the answer; raises `UpstreamError`, `Aborted`."""
         with self._opened(outgoing, call, min(ASK_TIMEOUT, self._read_timeout)) as response:
             try:
-                body = _read(response, ANSWER_BODY)
+                body = b"".join(_pieces(response, ANSWER_BODY))
             except NETWORK_ERRORS as error:
                 raise _failure(error, call, "The connection to the upstream broke") from None
             call.check()
@@ -132,9 +134,7 @@ class Link:
             response.request = None  # type: ignore[assignment]
             return response
         with response:
-            text = b""
-            with suppress(*NETWORK_ERRORS):  # the status says enough
-                text = _read(response, ERROR_BODY)
+            text = self._error_body(response, call)
         call.check()
         refusal = classify(
             response.status_code,
@@ -147,6 +147,20 @@ class Link:
         if refusal.fault is Fault.UNAUTHENTICATED:
             self.auth.refused(credential)
         raise refusal
+
+    def _error_body(self, response: requests.Response, call: Call) -> bytes:
+        """Return what comes of the body in a short time: the status says enough."""
+        pieces: list[bytes] = []
+        call.waiting = True  # all the time, however it trickles
+        try:
+            with (
+                self._stalls.watching(call, min(ERROR_WAIT, self._read_timeout)),
+                suppress(*NETWORK_ERRORS),
+            ):
+                pieces.extend(_pieces(response, ERROR_BODY))
+        finally:
+            call.waiting = False
+        return b"".join(pieces)
 
     def _send(
         self, request: requests.PreparedRequest, call: Call, read_timeout: float
@@ -179,14 +193,12 @@ def _encode(body: Mapping[str, Any]) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-def _read(response: requests.Response, limit: int) -> bytes:
-    """Return the body, at most about ``limit`` bytes of it."""
-    pieces = []
+def _pieces(response: requests.Response, limit: int) -> Iterator[bytes]:
+    """Yield the body as it arrives, at most about ``limit`` bytes of it."""
     size = 0
     while size < limit and (piece := response.raw.read1(65_536, decode_content=True)):
-        pieces.append(piece)
+        yield piece
         size += len(piece)
-    return b"".join(pieces)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

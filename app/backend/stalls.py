@@ -26,15 +26,16 @@ class StallWatch:
         self._timeout = timeout
         self._pause = min(max(timeout / LOOKS, SOONEST), LATEST)
         self._lock = threading.Lock()
-        self._calls: dict[Call, tuple[int, float]] = {}
+        self._calls: dict[Call, tuple[int, float, float]] = {}
         self._busy = threading.Event()
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def watching(self, call: Call) -> Iterator[None]:
-        """Watch ``call`` inside the block."""
+    def watching(self, call: Call, timeout: float | None = None) -> Iterator[None]:
+        """Watch ``call`` inside the block; its own ``timeout`` may end it `LATEST` too late."""
+        timeout = self._timeout if timeout is None else timeout
         with self._lock:
-            self._calls[call] = (call.received, time.monotonic())
+            self._calls[call] = (call.received, time.monotonic(), timeout)
             if not self._busy.is_set():
                 self._busy.set()
             if self._thread is None:
@@ -59,9 +60,9 @@ class StallWatch:
         with self._lock:
             if not self._calls:
                 self._busy.clear()
-            for call, (received, since) in list(self._calls.items()):
+            for call, (received, since, timeout) in list(self._calls.items()):
                 if not call.waiting or call.received != received:
-                    self._calls[call] = (call.received, now)
-                elif now - since >= self._timeout:
+                    self._calls[call] = (call.received, now, timeout)
+                elif now - since >= timeout:
                     del self._calls[call]
                     call.stall()

@@ -4,12 +4,14 @@ import gzip
 import json
 import socket
 import threading
+import time
 import zlib
+from contextlib import suppress
 
 import pytest
 from raw_servers import chunk, serving, sse, text_chunk
 
-from app.backend import connection
+from app.backend import connection, link
 from app.backend.answer_head import AnswerHead
 from app.backend.errors import Fault, UpstreamError
 from app.backend.session import RECEIVE_BUFFER
@@ -206,6 +208,68 @@ def test_an_error_answer_keeps_its_connection(upstream):
                 list(generate(upstream, server))
             assert outcome(caught.value) == (Fault.UNAVAILABLE, 503, "later")
         assert server.visits == 1
+
+
+QUIET = {"error": {"code": 503, "status": "UNAVAILABLE", "message": "later"}}
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "to its end"])
+@pytest.mark.parametrize("how", ["silent", "trickling"])
+@pytest.mark.parametrize("timeouts", [(0.3, 20.0), (20.0, 0.3)])
+def test_an_error_whose_body_stalls_is_judged_by_its_status(monkeypatch, framing, how, timeouts):
+    wait, read_timeout = timeouts
+    monkeypatch.setattr(link, "ERROR_WAIT", wait)
+    body, ended = json.dumps(QUIET).encode(), threading.Event()
+    head = {
+        "length": b"content-length: 9999",
+        "chunked": b"transfer-encoding: chunked",
+        "to its end": b"connection: close",
+    }[framing]
+
+    def trickle(visit):
+        with suppress(OSError):
+            while not ended.wait(0.05):
+                visit.send(b"1\r\n \r\n" if framing == "chunked" else b" ")
+
+    def handler(visit):
+        visit.request()
+        visit.send(b"HTTP/1.1 503 X\r\n" + head + b"\r\n\r\n")
+        visit.send(chunk(body) if framing == "chunked" else body)
+        if how == "trickling":
+            threading.Thread(target=trickle, args=(visit,), daemon=True).start()
+        visit.wait_for_hangup()
+
+    upstream = Upstream(UpstreamSettings(connect_timeout=2, read_timeout=read_timeout))
+    began = time.monotonic()
+    with serving(handler) as server:
+        try:
+            with pytest.raises(UpstreamError) as caught:
+                list(generate(upstream, server))
+            # What did come of the body is not lost.
+            assert outcome(caught.value) == (Fault.UNAVAILABLE, 503, "later")
+            assert time.monotonic() - began < 4
+            assert server.hung_up.wait(2)
+        finally:
+            ended.set()
+
+
+def test_an_error_whose_body_never_comes(monkeypatch):
+    monkeypatch.setattr(link, "ERROR_WAIT", 0.1)
+
+    def handler(visit):
+        visit.request()
+        visit.send(b"HTTP/1.1 503 X\r\ncontent-length: 200\r\n\r\n{")
+        visit.wait_for_hangup()
+
+    with serving(handler) as server:
+        with pytest.raises(UpstreamError) as caught:
+            list(generate(Upstream(UpstreamSettings(read_timeout=20.0)), server))
+        assert outcome(caught.value) == (
+            Fault.UNAVAILABLE,
+            503,
+            "The upstream answered HTTP 503 without saying why.",
+        )
+        assert server.hung_up.wait(2)
 
 
 HINTS = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
