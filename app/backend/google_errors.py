@@ -122,7 +122,7 @@ def _classified(
         text = f"{text} {error.links[0]}"
     message = one_line(text, secrets)
     reason = one_line(error.word, secrets)
-    if is_quota(error):
+    if is_quota(error, headers):
         exhausted = exhausted_by(error, headers, now)
         return UpstreamError(
             Fault.QUOTA, message, status=error.code, reason=reason, exhausted=exhausted

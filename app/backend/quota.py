@@ -44,14 +44,19 @@ _NO_QUOTA = re.compile(r"\blimit:\s*0(?!\.?\d)", re.I)
 _LIMIT = re.compile(r"\blimit:\s*(\d{1,15})\b", re.I)
 _QUOTA_TEXT = re.compile(r"quota exceeded for (?:quota )?metric\b([^\n]{1,300})", re.I)
 _NO_CAPACITY = re.compile(r"no capacity available|model capacity", re.I)
-_TOO_LARGE = re.compile(r"larger than max|exceeds (?:the )?(?:maximum|limit)", re.I)
+_TOO_LARGE = re.compile(
+    r"message larger than max"
+    r"|\b(?:payload|size|length|token count)\b[^.\n]{0,80}\bexceeds (?:the )?(?:maximum|limit)",
+    re.I,
+)
+_RATE = re.compile(r"\bper[ _-]?(?:second|minute|hour|day)", re.I)
 
 
-def is_quota(error: GoogleError) -> bool:
+def is_quota(error: GoogleError, headers: Mapping[str, str]) -> bool:
     """Tell whether ``error`` means that something ran out, in whatever status it came."""
     if error.code not in (400, 403, 429, 499) and error.code < 500:
         return False
-    if not (error.violations or error.infos) and _TOO_LARGE.search(error.message):
+    if _TOO_LARGE.search(error.message) and not _names_rate(error, headers):
         return False  # gRPC says RESOURCE_EXHAUSTED of a request that is too large, too
     return (
         error.code == 429
@@ -59,6 +64,18 @@ def is_quota(error: GoogleError) -> bool:
         or bool(error.violations)
         or not REASONS.isdisjoint(error.reasons)
         or not LEGACY_REASONS.isdisjoint(error.legacy_reasons)
+    )
+
+
+def _names_rate(error: GoogleError, headers: Mapping[str, str]) -> bool:
+    """Tell whether anything says that the same request may pass later."""
+    return bool(
+        error.violations
+        or error.infos
+        or error.retry_delay
+        or "retry-after" in headers
+        or _IN_MESSAGE.search(error.message)
+        or _RATE.search(error.message)
     )
 
 

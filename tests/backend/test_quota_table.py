@@ -187,3 +187,40 @@ def test_the_older_format_names_the_day_too():
 )
 def test_the_message_alone_may_name_the_quota(message, until):
     assert cooled(429, google(429, OUT, f"{message}Please retry in 11s.")) == {THIS: until}
+
+
+@pytest.mark.parametrize(
+    ("message", "headers", "lasts"),
+    [
+        ("The request rate exceeds the limit, retry in 20s", {}, 20.0),
+        ("The request rate exceeds the limit", {"Retry-After": "20"}, 20.0),
+        ("Requests per minute exceeds limit for this key", {}, FIRST_BACKOFF),
+        ("The number of requests exceeds the maximum", {}, FIRST_BACKOFF),
+        ("Generate Content API requests exceeds the limit", {}, FIRST_BACKOFF),
+        ("Token count per minute exceeds the maximum", {}, FIRST_BACKOFF),
+        ("Request payload exceeds the limit, retry in 20s", {}, 20.0),
+        ("Request payload exceeds the limit", {"Retry-After": "20"}, 20.0),
+    ],
+)
+def test_a_rate_that_is_exceeded_is_a_quota(message, headers, lasts):
+    assert cooled(429, google(429, OUT, message), headers=headers) == {THIS: NOON + lasts}
+
+
+def test_a_delay_beside_words_about_a_size_makes_it_a_quota():
+    body = google(429, OUT, "Request payload exceeds the limit", RETRY)
+    assert cooled(429, body) == {THIS: NOON + 26.0}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "grpc: received message larger than max (9 vs. 4)",
+        "SERVER: Received message larger than max (5000000 vs. 4194304)",
+        "Request payload size exceeds the limit: 20971520 bytes.",
+        "Request size exceeds the maximum",
+        "The input token count (1250074) exceeds the maximum number of tokens allowed (1048576).",
+    ],
+)
+@pytest.mark.parametrize("status", [400, 429])
+def test_a_size_that_is_exceeded_is_no_quota(message, status):
+    assert cooled(status, google(status, OUT, message)) is Fault.REJECTED
