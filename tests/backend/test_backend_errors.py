@@ -434,6 +434,10 @@ def test_every_quota_error(case):
         ("Sat, 06 Dec 2025 05:46:30 GMT", 0.0),
         ("soon", None),
         ("-5", None),
+        ("", None),
+        ("Mon, 01 Jan 2024 00:00:00 +99999999999999", None),
+        ("Mon, 01 Jan 2024 00:00:00 +9999", None),
+        ("Mon, 01 Jan 99999 00:00:00 GMT", None),
     ],
 )
 def test_retry_after_counts_when_the_body_names_nothing(header, seconds):
