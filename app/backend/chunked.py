@@ -127,17 +127,17 @@ class ChunkedBody:
             stop = data.find(b"\n", at)
             if stop < 0:
                 if end - at > LONGEST_LINE:
-                    raise ProtocolError("a line of the chunked framing is too long")
+                    return self._broken(pieces, "a line of the chunked framing is too long")
                 break
             line, at = data[at : stop + 1], stop + 1
             if self._behind_chunk:
                 if line not in (b"\r\n", b"\n"):
-                    raise ProtocolError("a chunk is longer than it says")
+                    return self._broken(pieces, "a chunk is longer than it says")
                 self._behind_chunk = False
             elif not self._trailers:
                 left = _known_sizes.get(line, -1)
-                if left < 0:
-                    left = _size(line)
+                if left < 0 and (left := _size(line)) < 0:
+                    return self._broken(pieces, "the body is not chunked")
                 stop = at + left
                 if left and data[stop : stop + 2] == b"\r\n":  # it is all there, as usually
                     pieces.append(data[at:stop])
@@ -151,6 +151,12 @@ class ChunkedBody:
         self._kept = data[at:]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def _broken(self, pieces: list[bytes], what: str) -> bytes:
+        """Return what came before the fault, which every read from now on raises."""
+        self._receive = partial(_fail, what)
+        self._emptied = False  # there is nothing to wait for
+        return b"".join(pieces)
+
     def _give_back(self, *, clean: bool) -> None:
         """End it; a ``clean`` connection, with no bytes that nobody asked for, serves others."""
         self._over = True
@@ -162,11 +168,15 @@ class ChunkedBody:
 
 
 def _size(line: bytes) -> int:
-    """Return the bytes that a chunk has by its size line; raises `ProtocolError`."""
+    """Return the bytes that a chunk has by its size line, -1 if it is none."""
     match = _SIZE.match(line)
     if match is None:
-        raise ProtocolError("the body is not chunked")
+        return -1
     size = int(match[1], 16)
     if len(line) < 8 and len(_known_sizes) < MOST_KNOWN:
         _known_sizes[line] = size
     return size
+
+
+def _fail(what: str) -> bytes:
+    raise ProtocolError(what)

@@ -111,7 +111,7 @@ def test_a_cut_anywhere_is_an_error(cut):
         read(wire[:cut])
 
 
-@pytest.mark.parametrize(
+FAULTS = pytest.mark.parametrize(
     ("wire", "what"),
     [
         (b"xyz\r\n", "not chunked"),
@@ -124,9 +124,24 @@ def test_a_cut_anywhere_is_an_error(cut):
         (b"3" + b" " * (LONGEST_LINE + 1), "too long"),
     ],
 )
+
+
+@FAULTS
 def test_what_is_no_framing_is_an_error(wire, what):
     with pytest.raises(ProtocolError, match=what):
         read(wire)
+
+
+@FAULTS
+@pytest.mark.parametrize("before", [[], [b"one"], [b"one", b"two"]])
+def test_what_came_before_a_fault_is_given_first(wire, what, before):
+    inside = b"abc" if wire.startswith(b"3\r\n") else b""
+    body = ChunkedBody(Raw([b"".join(map(chunk, before)) + wire, b"more"]), Call())
+    if before or inside:
+        assert body.read() == b"".join(before) + inside
+    for _ in range(2):
+        with pytest.raises(ProtocolError, match=what):
+            body.read()
 
 
 def test_bytes_behind_the_end_cost_the_connection():

@@ -129,6 +129,25 @@ def test_records_of_tls_that_came_together_are_all_read(tmp_path, monkeypatch):
         assert call.pauses
 
 
+def test_a_fault_behind_an_event_is_not_waited_for():
+    """The event comes first; the bell would never ring for bytes that have been read."""
+
+    def handler(visit):
+        visit.request()
+        visit.send(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + chunk(sse(ONE)) + b"zz\r\n"
+        )
+        visit.wait_for_hangup()
+
+    with serving(handler) as server:
+        call, chunks = opened(server)
+        assert following(call, chunks) == ONE
+        with pytest.raises(UpstreamError) as caught:
+            next(chunks)
+        assert caught.value.fault is Fault.BROKEN
+        assert server.hung_up.wait(2)
+
+
 def tunnel(visit):
     """Be an HTTP proxy for CONNECT: pass bytes on, both ways, until either side ends."""
     line, _, _ = visit.request()
