@@ -28,6 +28,8 @@ from app.backend.bell import Bell
 STALE_AFTER = 5.0
 """Seconds of idleness after which a kept connection that breaks proves nothing: Google may have
 closed it. One that breaks sooner was broken by the upstream, and counts as a failure."""
+LEAST_PATIENCE = 0.01
+"""Seconds for an address whose host's other ones have used the connect timeout up."""
 
 
 class Aborted(Exception):
@@ -249,11 +251,23 @@ class _Tracked(HTTPConnection):
                 self.close()
 
 
+def _share(deadline: float | None, *, last: bool) -> float | None:
+    """Return the seconds for one address: half of what is left, so that a dead one costs no other.
+
+    Never 0, which would not wait at all.
+    """
+    if deadline is None:
+        return None
+    left = max(deadline - time.monotonic(), LEAST_PATIENCE)
+    return left if last else left / 2
+
+
 class _Direct(_Tracked):
     """A connection to the host itself or to an HTTP proxy."""
 
     def _new_conn(self) -> socket.socket:
-        # As urllib3's, but the socket is known to the call before it connects.
+        # As urllib3's, but the socket is known to the call before it connects, and the timeout is
+        # for all addresses together.
         call = _current.get()
         try:
             addresses = socket.getaddrinfo(
@@ -263,17 +277,20 @@ class _Direct(_Tracked):
             failure = error if isinstance(error, socket.gaierror) else socket.gaierror(str(error))
             raise NameResolutionError(self.host, self, failure) from error
         refusal = OSError("the host has no address")
-        for family, kind, protocol, _, address in addresses:
+        deadline = None if self.timeout is None else time.monotonic() + self.timeout
+        for number, (family, kind, protocol, _, address) in enumerate(addresses, 1):
             if call is not None:
                 call.check()
+            patience = _share(deadline, last=number == len(addresses))
             sock = socket.socket(family, kind, protocol)
             try:
                 for option in self.socket_options or ():
                     sock.setsockopt(*option)
                 if call is not None:
                     call.attach_copy(sock)
-                sock.settimeout(self.timeout)
+                sock.settimeout(patience)
                 sock.connect(address)
+                sock.settimeout(self.timeout)
             except OSError as error:
                 sock.close()
                 refusal = error

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -143,8 +144,9 @@ def test_in_the_tls_handshake():
         assert server.hung_up.wait(2)
 
 
-def test_in_connect():
-    """A listener whose queue is full lets further connections wait for an answer."""
+@contextmanager
+def full():
+    """The address of a listener whose queue is full: further connections wait for an answer."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -155,15 +157,50 @@ def test_in_connect():
                 filler.setblocking(False)
                 filler.connect_ex(listener.getsockname())
                 fillers.append(filler)
-            worker = Worker(f"http://127.0.0.1:{listener.getsockname()[1]}")
-            deadline = time.monotonic() + 5
-            while worker.call._copy is None and time.monotonic() < deadline:
-                time.sleep(0.01)
-            assert worker.abort() < 1
-            assert worker.ended is Aborted
+            yield listener.getsockname()
         finally:
             for filler in fillers:
                 filler.close()
+
+
+def test_in_connect():
+    with full() as (host, port):
+        worker = Worker(f"http://{host}:{port}")
+        deadline = time.monotonic() + 5
+        while worker.call._copy is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert worker.abort() < 1
+        assert worker.ended is Aborted
+
+
+def test_the_addresses_of_a_host_share_the_connect_timeout(monkeypatch):
+    with full() as address:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address)] * 6
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
+        upstream = Upstream(UpstreamSettings(connect_timeout=0.8, read_timeout=20))
+        account = Account("a", "api_key", api_key="k", base_url="http://gemini.invalid")
+        began = time.monotonic()
+        with pytest.raises(UpstreamError) as caught:
+            list(upstream.generate(account, "", "gemini-3.8-flash", {}, Call()))
+        assert caught.value.fault is Fault.TIMEOUT
+        assert 0.7 < time.monotonic() - began < 2.4
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch):
+    def handler(visit):
+        visit.request()
+        visit.chunked(sse(ONE))
+
+    with full() as dead, serving(handler) as server:
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", address)
+            for address in (dead, ("127.0.0.1", server.port))
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
+        upstream = Upstream(UpstreamSettings(connect_timeout=0.8, read_timeout=20))
+        account = Account("a", "api_key", api_key="k", base_url="http://gemini.invalid")
+        chunks = upstream.generate(account, "", "gemini-3.8-flash", {}, Call())
+        assert list(chunks) == [ONE]
 
 
 def test_through_a_proxy_tunnel():
