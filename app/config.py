@@ -6,15 +6,40 @@
 from __future__ import annotations
 
 import ipaddress
-import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
+from app.config_values import (
+    SettingsError,
+    aliases,
+    base_url,
+    boolean,
+    client_keys,
+    decimal,
+    items,
+    one_of,
+    plain,
+    seconds,
+    state_url,
+    whole,
+)
+from app.dotenv_file import read_dotenv
+
+__all__ = [
+    "DEFAULT_ALIASES",
+    "VARIABLES",
+    "LogFormat",
+    "Rotation",
+    "Settings",
+    "SettingsError",
+    "Variable",
+    "example_env",
+    "is_loopback",
+    "load_settings",
+    "log_format",
+]
 
 Rotation = Literal["round_robin", "fill_first", "least_busy", "sticky"]
 LogFormat = Literal["text", "json"]
@@ -27,10 +52,6 @@ DEFAULT_ALIASES = (
     "claude-*mythos*=gemini-4-hydrogen,"
     "claude-*=gemini-3.8-flash"
 )
-
-
-class SettingsError(ValueError):
-    """A variable's value can't be right; the message is one line that names the variable."""
 
 
 @dataclass(frozen=True)
@@ -92,122 +113,6 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _text(value: str) -> str:
-    return value
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        try:
-            number = int(value)
-        except ValueError:
-            raise SettingsError(f"must be a whole number from {low} to {high}") from None
-        if not low <= number <= high:
-            raise SettingsError(f"must be a whole number from {low} to {high}")
-        return number
-
-    return parse
-
-
-def _seconds(low: float, high: float = 86_400.0) -> Callable[[str], float]:
-    def parse(value: str) -> float:
-        try:
-            number = float(value)
-        except ValueError:
-            raise SettingsError(f"must be seconds, {low:g} to {high:g}, e.g. 2.5") from None
-        if not low <= number <= high:  # also refuses nan
-            raise SettingsError(f"must be seconds, {low:g} to {high:g}, e.g. 2.5")
-        return number
-
-    return parse
-
-
-def _number(low: float, high: float) -> Callable[[str], float]:
-    def parse(value: str) -> float:
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not low <= number <= high:
-            raise SettingsError(f"must be a number, {low:g} to {high:g}, e.g. 0.5")
-        return number
-
-    return parse
-
-
-def _boolean(value: str) -> bool:
-    word = value.lower()
-    if word in ("true", "1", "yes", "on"):
-        return True
-    if word in ("false", "0", "no", "off"):
-        return False
-    raise SettingsError("must be true or false")
-
-
-def _one_of(*choices: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if value.lower() not in choices:
-            raise SettingsError(f"must be one of {', '.join(choices)}")
-        return value.lower()
-
-    return parse
-
-
-def _list(value: str) -> tuple[str, ...]:
-    return tuple(item for item in (piece.strip() for piece in value.split(",")) if item)
-
-
-def _client_keys(value: str) -> tuple[str, ...]:
-    keys = _list(value)
-    for key in keys:
-        digest = key.removeprefix("sha256:")
-        if digest != key and not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
-            raise SettingsError("has a hashed key that is not sha256: and 64 hex digits")
-    return keys
-
-
-def _is_url(text: str) -> bool:
-    """Tell whether it can be taken apart; a port must be a number."""
-    try:
-        return urlsplit(text).port != 0
-    except ValueError:
-        return False
-
-
-def _base_url(value: str) -> str:
-    if not value:
-        return ""
-    parts = urlsplit(value) if _is_url(value) else urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-        raise SettingsError("must be a base such as https://host or http://127.0.0.1:9999")
-    base = value.rstrip("/")
-    if base.rsplit("/", 1)[-1] in ("v1", "v1beta", "v1beta1"):
-        raise SettingsError("must be a base without a version, such as https://host")
-    return base
-
-
-def _aliases(value: str) -> tuple[tuple[str, str], ...]:
-    pairs = []
-    for item in _list(value):
-        glob, equals, model = (piece.strip() for piece in item.partition("="))
-        if not glob or not equals or not model:
-            raise SettingsError(
-                f"has {item!r}, which is not a glob=model pair such as claude-*=gemini-3.8-flash"
-            )
-        pairs.append((glob, model))
-    return tuple(pairs)
-
-
-def _state_url(value: str) -> str:
-    if value == "memory://" or (value.startswith("sqlite:///") and len(value) > 10):
-        return value
-    scheme, _, rest = value.partition("://")
-    if scheme in ("redis", "rediss") and rest and _is_url(value):
-        return value
-    # Not repeated: the address may hold a password.
-    raise SettingsError("must be memory://, sqlite:///PATH, redis://HOST:PORT/DB or rediss://…")
-
-
 @dataclass(frozen=True)
 class Variable:
     """One environment variable: its default as text, how it is read, what it means."""
@@ -219,139 +124,139 @@ class Variable:
 
 
 VARIABLES = (
-    Variable("HOST", "127.0.0.1", _text, "Address to listen on; 0.0.0.0 for all."),
-    Variable("PORT", "8080", _whole(0, 65535), "Port to listen on."),
-    Variable("WEB_CONCURRENCY", "1", _whole(1, 256), "Worker processes."),
+    Variable("HOST", "127.0.0.1", plain, "Address to listen on; 0.0.0.0 for all."),
+    Variable("PORT", "8080", whole(0, 65535), "Port to listen on."),
+    Variable("WEB_CONCURRENCY", "1", whole(1, 256), "Worker processes."),
     Variable(
         "GEMINI_API_KEYS",
         "",
-        _list,
+        items,
         "Comma-separated Gemini API keys; each becomes an account key-1, key-2, ...",
     ),
     Variable(
         "GEMINI_BASE_URL",
         "",
-        _base_url,
+        base_url,
         "Base of the Gemini API for accounts that set none; empty is Google's own.",
     ),
     Variable(
         "ACCOUNTS_FILE",
         "",
-        _text,
+        plain,
         "The accounts; empty takes accounts.toml if present. Re-read when it changes.",
     ),
-    Variable("ACCOUNTS_TOML", "", _text, "The same text inline, for hosts without files."),
+    Variable("ACCOUNTS_TOML", "", plain, "The same text inline, for hosts without files."),
     Variable(
         "CLIENT_API_KEYS",
         "",
-        _client_keys,
+        client_keys,
         "Comma-separated keys that clients show, plain or sha256:HEX; empty only on loopback.",
     ),
     Variable(
         "CLIENT_REQUESTS_PER_MINUTE",
         "0",
-        _whole(0, 10**9),
+        whole(0, 10**9),
         "Requests that each client key may make in a minute; 0 is no limit.",
     ),
     Variable(
         "CLIENT_INPUT_TOKENS_PER_MINUTE",
         "0",
-        _whole(0, 10**12),
+        whole(0, 10**12),
         "Input tokens (cached ones too) that each client key may send in a minute; 0 is no limit.",
     ),
     Variable(
         "CLIENT_OUTPUT_TOKENS_PER_MINUTE",
         "0",
-        _whole(0, 10**12),
+        whole(0, 10**12),
         "Output tokens that each client key may get in a minute; 0 is no limit.",
     ),
     Variable(
-        "ADMIN_API_KEY", "", _text, "Opens /admin/ and /metrics; empty closes them off loopback."
+        "ADMIN_API_KEY", "", plain, "Opens /admin/ and /metrics; empty closes them off loopback."
     ),
-    Variable("REQUEST_RETRY", "3", _whole(0, 100), "Retries per request; 0 is none."),
+    Variable("REQUEST_RETRY", "3", whole(0, 100), "Retries per request; 0 is none."),
     Variable(
         "RETRY_BUDGET",
         "0.5",
-        _number(0, 100),
+        decimal(0, 100),
         "Retries that a worker makes per request on average, beyond a reserve of a hundred.",
     ),
     Variable(
         "QUOTA_SWITCH_PROJECT",
         "true",
-        _boolean,
+        boolean,
         "On a quota error, go on to another project or account.",
     ),
     Variable(
         "ROTATION",
         "round_robin",
-        _one_of("round_robin", "fill_first", "least_busy", "sticky"),
+        one_of("round_robin", "fill_first", "least_busy", "sticky"),
         "round_robin, fill_first, least_busy, or sticky (a conversation stays on its account).",
     ),
-    Variable("POOL_WAIT_TIMEOUT", "30", _seconds(0), "Seconds to wait for a free account."),
+    Variable("POOL_WAIT_TIMEOUT", "30", seconds(0), "Seconds to wait for a free account."),
     Variable(
         "KEEPALIVE_INTERVAL",
         "10",
-        _seconds(0.05),
+        seconds(0.05),
         "Seconds of silence before a keep-alive comment, and before the status is committed.",
     ),
-    Variable("CONNECT_TIMEOUT", "10", _seconds(0.05), "Seconds to connect to Gemini."),
+    Variable("CONNECT_TIMEOUT", "10", seconds(0.05), "Seconds to connect to Gemini."),
     Variable(
         "READ_TIMEOUT",
         "600",
-        _seconds(0.05),
+        seconds(0.05),
         "Seconds of silence from Gemini that count as a failure.",
     ),
     Variable(
         "BODY_TIMEOUT",
         "30",
-        _seconds(1, 3600),
+        seconds(1, 3600),
         "Seconds for a request body to arrive, and one more for every 16 KiB of it.",
     ),
     Variable(
-        "STREAM_RESUME", "false", _boolean, "Resume on another account after a mid-stream failure."
+        "STREAM_RESUME", "false", boolean, "Resume on another account after a mid-stream failure."
     ),
     Variable(
         "MODEL_ALIASES",
         DEFAULT_ALIASES,
-        _aliases,
+        aliases,
         "Comma-separated glob=gemini-model pairs for claude-* names; the first match wins.",
     ),
     Variable(
         "STATE_URL",
         "sqlite:///var/state.db",
-        _state_url,
+        state_url,
         "What the workers share: sqlite:///PATH (one machine, survives restarts), "
         "redis://HOST:PORT/DB or rediss://… (many machines), memory:// (one process).",
     ),
     Variable(
         "LEASE_TTL",
         "15",
-        _seconds(5, 30),
+        seconds(5, 30),
         "Seconds after which the accounts that a killed or frozen worker held are free again.",
     ),
     Variable(
-        "DRAIN_TIMEOUT", "30", _seconds(0, 3600), "Seconds that open streams get after SIGTERM."
+        "DRAIN_TIMEOUT", "30", seconds(0, 3600), "Seconds that open streams get after SIGTERM."
     ),
-    Variable("METRICS_OPEN", "false", _boolean, "Serve /metrics without the admin key."),
+    Variable("METRICS_OPEN", "false", boolean, "Serve /metrics without the admin key."),
     Variable(
         "GATEWAY_DEBUG_HEADERS",
         "false",
-        _boolean,
+        boolean,
         "Tell clients which accounts were asked, in the header x-gateway-attempts.",
     ),
     Variable(
         "MAX_REQUEST_BYTES",
         "33554432",
-        _whole(1024, 1 << 31),
+        whole(1024, 1 << 31),
         "Larger request bodies are refused with 413.",
     ),
     Variable(
         "LOG_LEVEL",
         "info",
-        _one_of("debug", "info", "warning", "error"),
+        one_of("debug", "info", "warning", "error"),
         "debug, info, warning or error.",
     ),
-    Variable("LOG_FORMAT", "text", _one_of("text", "json"), "text for people, json for shippers."),
+    Variable("LOG_FORMAT", "text", one_of("text", "json"), "text for people, json for shippers."),
 )
 
 
@@ -363,7 +268,9 @@ def load_settings(environ: Mapping[str, str], root: Path | None = None) -> Setti
     repeated in it.
     """
     root = (root or Path.cwd()).resolve()
-    merged = _with_dotenv(environ, root)
+    merged, fault = _with_dotenv(environ, root)
+    if fault:
+        raise SettingsError(fault)
     values: dict[str, Any] = {}
     for variable in VARIABLES:
         text = merged.get(variable.name, "").strip() or variable.default
@@ -383,10 +290,7 @@ def load_settings(environ: Mapping[str, str], root: Path | None = None) -> Setti
 
 def log_format(environ: Mapping[str, str], root: Path | None = None) -> LogFormat:
     """Return the format of the line that refuses a start, for when there are no settings."""
-    try:
-        merged = _with_dotenv(environ, (root or Path.cwd()).resolve())
-    except SettingsError:
-        merged = dict(environ)
+    merged, _ = _with_dotenv(environ, (root or Path.cwd()).resolve())
     return "json" if merged.get("LOG_FORMAT", "").strip().lower() == "json" else "text"
 
 
@@ -399,15 +303,10 @@ def _shown(variable: Variable, text: str) -> str:
     return "" if variable.name in _SECRET else f", not {text!r}"
 
 
-def _with_dotenv(environ: Mapping[str, str], root: Path) -> dict[str, str]:
-    path = root / ".env"
-    try:
-        from_file = dotenv_values(path) if path.is_file() else {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} can't be read: {error}") from None
-    merged = {name: value for name, value in from_file.items() if value is not None}
-    merged.update(environ)
-    return merged
+def _with_dotenv(environ: Mapping[str, str], root: Path) -> tuple[dict[str, str], str]:
+    """Return both together, and what is wrong with the file, if anything."""
+    values, fault = read_dotenv(root / ".env")
+    return values | dict(environ), fault
 
 
 def example_env() -> str:

@@ -91,6 +91,38 @@ def test_a_wrong_value_is_named(tmp_path, name, value, message):
     assert message is None or str(caught.value) == message
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('PORT=9000\n\n# who may come in\nCLIENT_API_KEYS="sekret",second\nREQUEST_RETRY=1\n', 4),
+        ('\n\n  GEMINI_API_KEYS="sekret","b"', 3),
+        ("CLIENT_API_KEYS sekret\n", 1),
+        ("PORT=9000\r\nCLIENT_API_KEYS='sekret\r\n", 2),
+        ("CLIENT_API_KEYS\n", 1),
+        ("=sekret\n", 1),
+    ],
+)
+def test_a_slip_in_the_dotenv_file_is_refused(tmp_path, caplog, text, line):
+    (tmp_path / ".env").write_bytes(text.encode())
+    with pytest.raises(SettingsError) as caught:
+        load_settings({}, tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}/.env, line {line}: not NAME=value; put the whole value in quotes or none"
+    )
+    assert caplog.records == []
+
+
+def test_what_a_dotenv_file_may_hold(tmp_path):
+    (tmp_path / ".env").write_text(
+        "# a comment\n\nexport PORT=9000 # the usual one\nGEMINI_API_KEYS='a,b'\n"
+        'CLIENT_API_KEYS = "c,\n d"\nADMIN_API_KEY=${PORT}x\nHOST=\n   \n'
+    )
+    settings = load_settings({}, tmp_path)
+    assert (settings.host, settings.port) == ("127.0.0.1", 9000)
+    assert (settings.gemini_api_keys, settings.client_api_keys) == (("a", "b"), ("c", "d"))
+    assert settings.admin_api_key == "9000x"
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "gateway.example"])
 def test_off_loopback_client_keys_are_required(tmp_path, host):
     with pytest.raises(SettingsError, match="CLIENT_API_KEYS must be set"):

@@ -118,6 +118,24 @@ def test_a_reload_with_wrong_settings_changes_nothing(gateway, simulator, tmp_pa
     assert requests.post(f"{running.url}/v1/messages", json=body).status_code == 502
 
 
+def refused_reload(running):
+    """Ask for a reload; returns why it is refused."""
+    running.process.send_signal(signal.SIGHUP)
+    line = running.wait_for_line(re.compile("reload refused"))
+    return line.rstrip().partition("the old settings stay in force: ")[2]
+
+
+def test_a_reload_with_a_slip_in_the_file_lets_nobody_in(gateway, tmp_path):
+    (tmp_path / ".env").write_text("CLIENT_API_KEYS=first,second\n")
+    running = gateway()
+    (tmp_path / ".env").write_text('CLIENT_API_KEYS="first",second\n')
+    assert refused_reload(running) == (
+        f"{tmp_path}/.env, line 1: not NAME=value; put the whole value in quotes or none"
+    )
+    assert requests.get(f"{running.url}/v1/models").status_code == 401
+    assert "dotenv" not in running.output
+
+
 def test_sigterm_finishes_what_is_open_and_refuses_cleanly(gateway, simulator, tmp_path, free_port):
     running = gateway(GEMINI_API_KEYS="a,b,c", WEB_CONCURRENCY="2", PORT=str(free_port))
     simulator.pace = 0.02

@@ -95,6 +95,25 @@ def test_wrong_settings_are_the_last_word(run):
     ]
 
 
+def test_a_slip_in_the_dotenv_file_is_told(tmp_path):
+    (tmp_path / ".env").write_text('PORT=0\nCLIENT_API_KEYS="one-secret",two-secret\n')
+    result = subprocess.run(
+        [sys.executable, "-m", "flask", "gateway", "doctor"],
+        check=False,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert result.stdout.splitlines()[-2:] == [
+        f"FAIL  settings: {tmp_path}/.env, line 2: not NAME=value; put the whole value in quotes "
+        "or none",
+        "      → as it says, in the environment or .env",
+    ]
+    assert "secret" not in result.stdout + result.stderr
+
+
 def test_everything_is_wrong(run, tmp_path, simulator):
     (tmp_path / ".env").write_text("ADMIN_API_KEY=\n")
     (tmp_path / ".env").chmod(0o644)

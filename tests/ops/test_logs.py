@@ -101,6 +101,7 @@ def test_json_holds_the_traceback():
         ({}, b"", "text"),
         ({"LOG_FORMAT": " JSON"}, b"", "json"),
         ({}, b"LOG_FORMAT=json\nPORT=many\n", "json"),
+        ({}, b"LOG_FORMAT=json\nPORT='1'2\n", "json"),
         ({"LOG_FORMAT": "text"}, b"LOG_FORMAT=json\n", "text"),
         ({"LOG_FORMAT": "yaml"}, b"", "text"),
         ({"LOG_FORMAT": "json"}, b"\xff\xfe\xff", "json"),
