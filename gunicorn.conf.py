@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from app.config import SettingsError, load_settings, log_format
 from app.ops.logs import refusal
 from app.ops.start_screen import missing, start_screen
-from app.pool.sources import AccountsError, load_accounts
+from app.pool.sources import AccountsError, load_accounts, none_left
 from app.pool.state import StateError
 from app.pool.state.opening import check_store
 
@@ -92,16 +92,22 @@ def on_exit(server):
 def on_starting(server):
     """Let SIGHUP with wrong settings change nothing; gunicorn's own way is to end the service."""
     reload = server.reload
+    # A reload reads this file anew: what was in force before it is known only here.
+    had_accounts = bool(_accounts)
 
     def checked_reload():
+        nonlocal had_accounts
         try:
-            _checked_settings()
+            settings, accounts = _checked_settings()
+            if had_accounts and not accounts:
+                raise none_left(settings)
         except (SettingsError, AccountsError) as error:
             # One line for people, without a traceback.
             server.log.error(  # noqa: TRY400
                 "reload refused, the old settings stay in force: %s", error
             )
         else:
+            had_accounts = bool(accounts)
             reload()
 
     server.reload = checked_reload

@@ -34,10 +34,9 @@ from app.ops.metrics import Metrics, PoolCollector, metrics_blueprint
 from app.ops.request_log import RequestLog
 from app.ops.tracing import open_tracing
 from app.pool.account import Account
-from app.pool.accounts_file import AccountsError
 from app.pool.pool import ClientPool
 from app.pool.registry import ModelInfo, ModelRegistry
-from app.pool.sources import load_accounts, watched_file
+from app.pool.sources import load_accounts, none_left, watched_file
 from app.pool.state import StateError, StateStore, open_store
 from app.pool.watch import AccountsWatcher
 from app.relay.relay import Relay, RelaySettings
@@ -137,8 +136,7 @@ class Gateway:
     def _reload(self) -> list[Account]:
         accounts = self.accounts()
         if not self.simulated and accounts[0].name == SIMULATOR:
-            # Real traffic must not get made-up answers because somebody emptied a file.
-            raise AccountsError([f"{watched_file(self.settings)}: has no account any more"])
+            raise none_left(self.settings)
         return accounts
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:

@@ -59,6 +59,19 @@ def load_accounts(sources: Sources) -> list[Account]:
     return [account for _, accounts in found for account in accounts]
 
 
+def none_left(sources: Sources) -> AccountsError:
+    """Return the refusal to go on without any account where there were some.
+
+    Real traffic must not get the simulator's made-up answers because somebody emptied a file.
+    """
+    return AccountsError(
+        [
+            f"{watched_file(sources)}: has no account any more, nor have GEMINI_API_KEYS and "
+            "ACCOUNTS_TOML; add one, or restart to serve from the simulator"
+        ]
+    )
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8")

@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from tests.e2e.nginx_server import NginxServer
+from tests.e2e.processes import GatewayProcess
 
 ASK = {
     "model": "claude-sonnet-5",
@@ -134,6 +135,38 @@ def test_a_reload_with_a_slip_in_the_file_lets_nobody_in(gateway, tmp_path):
     )
     assert requests.get(f"{running.url}/v1/models").status_code == 401
     assert "dotenv" not in running.output
+
+
+def serving(running):
+    return requests.get(f"{running.url}/readyz").json()["serving"]
+
+
+def test_a_reload_that_leaves_no_account_changes_nothing(simulator, tmp_path):
+    env = tmp_path / ".env"
+    env.write_text(f"GEMINI_API_KEYS=key-a\nGEMINI_BASE_URL={simulator.base_url}\n")
+    refusal = (
+        f"{tmp_path}/accounts.toml: has no account any more, nor have GEMINI_API_KEYS and "
+        "ACCOUNTS_TOML; add one, or restart to serve from the simulator"
+    )
+    with GatewayProcess(tmp_path) as running:
+        for text in ("GEMINI_API_KEYS=\n", "", "# GEMINI_API_KEYS=key-a\n"):
+            env.write_text(text)
+            assert refused_reload(running) == refusal
+        assert serving(running) == "gemini"
+
+
+def test_the_simulator_may_go_on_until_there_are_accounts(simulator, tmp_path):
+    env = tmp_path / ".env"
+    with GatewayProcess(tmp_path, GEMINI_BASE_URL=simulator.base_url) as running:
+        env.write_text("REQUEST_RETRY=1\n")
+        running.process.send_signal(signal.SIGHUP)
+        reloaded(running, workers=1)
+        assert serving(running) == "simulator"
+        env.write_text("GEMINI_API_KEYS=key-a\n")
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_for_line(re.compile("serving from Gemini"))
+        env.write_text("")
+        assert "has no account any more" in refused_reload(running)
 
 
 def test_sigterm_finishes_what_is_open_and_refuses_cleanly(gateway, simulator, tmp_path, free_port):
