@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 # Nothing that imports urllib3 may be imported here: the worker patches ssl only after the fork.
 from app.config import SettingsError, load_settings, log_format
+from app.ops.address import check_host, check_port
 from app.ops.logs import refusal
 from app.ops.start_screen import missing, start_screen
 from app.pool.sources import AccountsError, load_accounts, none_left
@@ -18,22 +19,14 @@ from app.pool.state import StateError
 from app.pool.state.opening import check_store
 
 
-def _check_host(host):
-    """Refuse what gunicorn would try for seconds, to fail without the variable's name."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.bind(address)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no name"
-        raise SettingsError(
-            f"HOST must be an address of this machine, such as 127.0.0.1, not {host!r} ({reason})"
-        ) from None
+def _bind_to(settings):
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{host}:{settings.port}"
 
 
 def _checked_settings():
     settings = load_settings(os.environ)
-    _check_host(settings.host.strip("[]"))
+    check_host(settings.host)
     accounts = load_accounts(settings)
     try:
         check_store(settings.state_url, settings.root)
@@ -54,8 +47,7 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ or _owner not in ("", str(os.get
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="claude-gateway-metrics-")
     os.environ["GATEWAY_METRICS_OWNER"] = str(os.getpid())
 
-_host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
-bind = f"{_host}:{_settings.port}"
+bind = _bind_to(_settings)
 workers = _settings.web_concurrency
 worker_class = "app.ops.worker.GatewayWorker"
 worker_connections = 10_000
@@ -93,21 +85,24 @@ def on_starting(server):
     """Let SIGHUP with wrong settings change nothing; gunicorn's own way is to end the service."""
     reload = server.reload
     # A reload reads this file anew: what was in force before it is known only here.
-    had_accounts = bool(_accounts)
+    had_accounts, bound = bool(_accounts), bind
 
     def checked_reload():
-        nonlocal had_accounts
+        nonlocal had_accounts, bound
         try:
             settings, accounts = _checked_settings()
             if had_accounts and not accounts:
                 raise none_left(settings)
+            # An address of the command line stays, whatever the settings say.
+            if bound in server.cfg.bind and _bind_to(settings) != bound:
+                check_port(settings.host, settings.port)
         except (SettingsError, AccountsError) as error:
             # One line for people, without a traceback.
             server.log.error(  # noqa: TRY400
                 "reload refused, the old settings stay in force: %s", error
             )
         else:
-            had_accounts = bool(accounts)
+            had_accounts, bound = bool(accounts), _bind_to(settings)
             reload()
 
     server.reload = checked_reload
@@ -117,7 +112,7 @@ def when_ready(server):
     """Say once what is served, and what is missing."""
     port = server.LISTENERS[0].getsockname()[1]
     everywhere = _settings.host in ("0.0.0.0", "::")  # noqa: S104 - the operator's choice
-    name = socket.gethostname() if everywhere else _host
+    name = socket.gethostname() if everywhere else bind.rpartition(":")[0]
     for line in start_screen(_settings, _accounts, f"http://{name}:{port}"):
         server.log.info("%s", line)
     for line in missing(_settings, _accounts):

@@ -169,6 +169,35 @@ def test_the_simulator_may_go_on_until_there_are_accounts(simulator, tmp_path):
         assert "has no account any more" in refused_reload(running)
 
 
+def test_a_reload_to_a_taken_address_changes_nothing(tmp_path, free_port):
+    env = tmp_path / ".env"
+    env.write_text(f"PORT={free_port}\n")
+    starting = GatewayProcess(tmp_path)
+    del starting.settings["PORT"]
+    with (
+        starting as running,
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        socket.create_server(("127.0.0.2", free_port)),
+    ):
+        port = taken.getsockname()[1]
+        end = "set another PORT, or end what holds it"
+        env.write_text(f"PORT={port}\n")
+        assert refused_reload(running) == (
+            f"PORT={port} can't be taken at 127.0.0.1 (Address already in use): {end}"
+        )
+        env.write_text(f"HOST=127.0.0.2\nPORT={free_port}\n")
+        assert refused_reload(running) == (
+            f"PORT={free_port} can't be taken at 127.0.0.2 (Address already in use): {end}"
+        )
+        assert requests.get(f"{running.url}/readyz").status_code == 200
+        taken.close()
+        env.write_text(f"PORT={port}\n")
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_for_line(re.compile(f"Listening at: http://127.0.0.1:{port}"))
+        reloaded(running, workers=1)
+        assert requests.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+
+
 def test_sigterm_finishes_what_is_open_and_refuses_cleanly(gateway, simulator, tmp_path, free_port):
     running = gateway(GEMINI_API_KEYS="a,b,c", WEB_CONCURRENCY="2", PORT=str(free_port))
     simulator.pace = 0.02
