@@ -137,7 +137,11 @@ def state_url(value: str) -> str:
     if value == "memory://" or (value.startswith("sqlite:///") and len(value) > 10):
         return value
     scheme, _, rest = value.partition("://")
-    if scheme in ("redis", "rediss") and rest and is_url(value):
-        return value
     # Not repeated: the address may hold a password.
-    raise SettingsError("must be memory://, sqlite:///PATH, redis://HOST:PORT/DB or rediss://…")
+    if scheme not in ("redis", "rediss") or not rest or not is_url(value):
+        raise SettingsError("must be memory://, sqlite:///PATH, redis://HOST:PORT/DB or rediss://…")
+    parts = urlsplit(value)
+    # redis-py takes what it can't read for database 0, and drops what follows a #.
+    if not re.fullmatch(r"(/\d*)?", parts.path) or parts.fragment:
+        raise SettingsError("must end in a database's number, as in redis://HOST:PORT/0")
+    return value

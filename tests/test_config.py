@@ -50,6 +50,16 @@ def test_the_environment_beats_the_dotenv_file_and_empty_is_absent(tmp_path):
             "STATE_URL must be memory://, sqlite:///PATH, redis://HOST:PORT/DB or rediss://…",
         ),
         (
+            "STATE_URL",
+            "redis://host/zz",
+            "STATE_URL must end in a database's number, as in redis://HOST:PORT/0",
+        ),
+        (
+            "STATE_URL",
+            "redis://:12#ss@host/0",
+            "STATE_URL must end in a database's number, as in redis://HOST:PORT/0",
+        ),
+        (
             "GEMINI_BASE_URL",
             "http://[::1",
             "GEMINI_BASE_URL must be a base such as https://host or http://127.0.0.1:9999, "
@@ -121,6 +131,21 @@ def test_what_a_dotenv_file_may_hold(tmp_path):
     assert (settings.host, settings.port) == ("127.0.0.1", 9000)
     assert (settings.gemini_api_keys, settings.client_api_keys) == (("a", "b"), ("c", "d"))
     assert settings.admin_api_key == "9000x"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "redis://h/",
+        "rediss://u:p@h:1/12",
+        "redis:///3",
+        "redis://h?db=4",
+        "redis://h/0?a",
+    ],
+)
+def test_redis_addresses(tmp_path, url):
+    assert load_settings({"STATE_URL": url}, tmp_path).state_url == url
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "gateway.example"])

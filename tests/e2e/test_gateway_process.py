@@ -270,6 +270,7 @@ def test_streams_that_outlive_the_drain_end_with_an_error_event(gateway, simulat
         ({"ACCOUNTS_TOML": "[[account]]\nname = 1"}, "ACCOUNTS_TOML"),
         ({"ACCOUNTS_FILE": "nowhere.toml"}, "nowhere.toml"),
         ({"CLIENT_API_KEYS": "sha256:zz"}, "CLIENT_API_KEYS"),
+        ({"STATE_URL": "redis://127.0.0.1:1/0?foo=1"}, "STATE_URL: no Redis address"),
     ],
 )
 def test_a_refused_start_names_the_variable(tmp_path, settings, named):

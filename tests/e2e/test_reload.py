@@ -198,6 +198,15 @@ def test_a_reload_to_a_taken_address_changes_nothing(tmp_path, free_port):
         assert requests.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
 
 
+def test_a_reload_with_options_that_redis_has_not_changes_nothing(gateway, tmp_path):
+    running = gateway()
+    for option in ("foo=1", "socket_timeout=abc"):
+        (tmp_path / ".env").write_text(f"STATE_URL=redis://127.0.0.1:1/0?{option}\n")
+        assert refused_reload(running).startswith("STATE_URL: no Redis address: write redis://")
+    assert requests.get(f"{running.url}/readyz").status_code == 200
+    assert "Traceback" not in running.output
+
+
 def test_sigterm_finishes_what_is_open_and_refuses_cleanly(gateway, simulator, tmp_path, free_port):
     running = gateway(GEMINI_API_KEYS="a,b,c", WEB_CONCURRENCY="2", PORT=str(free_port))
     simulator.pace = 0.02

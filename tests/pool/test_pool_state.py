@@ -248,16 +248,16 @@ def test_urls(tmp_path):
     [
         (
             "redis://:password@host:port/0",
-            "STATE_URL is no Redis address: write redis://HOST:PORT/DB, or rediss:// for TLS "
-            "(ValueError)",
+            "no Redis address: write redis://HOST:PORT/DB, or rediss:// for TLS, and after a ? "
+            "only options that redis-py has (ValueError)",
         ),
         (
             "sqlite:///",
-            "STATE_URL must be memory://, sqlite:///PATH, redis://HOST:PORT/DB or rediss://…",
+            "must be memory://, sqlite:///PATH, redis://HOST:PORT/DB or rediss://…",
         ),
         (
             "postgres://host",
-            "STATE_URL must be memory://, sqlite:///PATH, redis://HOST:PORT/DB or rediss://…",
+            "must be memory://, sqlite:///PATH, redis://HOST:PORT/DB or rediss://…",
         ),
     ],
 )
@@ -284,6 +284,29 @@ def test_a_file_is_checked_without_a_store(tmp_path, name):
     (tmp_path / name).write_text("this is not a database, and long enough to tell\n" * 9)
     with pytest.raises(StateError, match=f"{name} can't be opened: file is not a database"):
         check_store("sqlite:///state.db", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("query", "kind"),
+    [
+        ("foo=1", "TypeError"),
+        ("socket_timeout=abc", "ValueError"),
+        ("ssl_ca_certs=file", "TypeError"),
+        ("db=one", "ValueError"),
+    ],
+)
+def test_options_that_redis_has_not(query, kind, tmp_path):
+    url = f"redis://:secret@127.0.0.1:1/0?{query}"
+    for refusing in (open_store, check_store):
+        with pytest.raises(StateError) as caught:
+            refusing(url, tmp_path)
+        assert str(caught.value) == (
+            "no Redis address: write redis://HOST:PORT/DB, or rediss:// for TLS, and after a ? "
+            f"only options that redis-py has ({kind})"
+        )
+    check_store(
+        "rediss://:secret@127.0.0.1:1/0?ssl_cert_reqs=none&health_check_interval=9", tmp_path
+    )
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

@@ -51,12 +51,14 @@ class RedisLink:
         self._listeners: dict[str, list[Callable[[], None]]] = {}
         self._offset = 0.0
         try:
-            self._client(TO_SYNC)
-        except (ValueError, redis.RedisError) as error:
+            pool = self._client(TO_SYNC).connection_pool
+            # Only a connection, which connects when it is used, looks at all of the options.
+            pool.connection_class(**pool.connection_kwargs)
+        except (TypeError, ValueError, redis.RedisError) as error:
             # The address is not repeated: it may hold a password.
             raise StateError(
-                "STATE_URL is no Redis address: write redis://HOST:PORT/DB, or rediss:// for TLS "
-                f"({type(error).__name__})"
+                "no Redis address: write redis://HOST:PORT/DB, or rediss:// for TLS, and after a ? "
+                f"only options that redis-py has ({type(error).__name__})"
             ) from None
 
     def run(self, patience: float, work: Callable[[Any], T]) -> T:
