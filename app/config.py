@@ -65,7 +65,7 @@ class Settings:
     port: int = 8080
     web_concurrency: int = 1
     gemini_api_keys: tuple[str, ...] = field(default=(), repr=False)
-    gemini_base_url: str = ""
+    gemini_base_url: str = field(default="", repr=False)
     accounts_file: str = ""
     accounts_toml: str = field(default="", repr=False)
     client_api_keys: tuple[str, ...] = field(default=(), repr=False)
@@ -79,7 +79,7 @@ class Settings:
     read_timeout: float = 600.0
     stream_resume: bool = False
     model_aliases: tuple[tuple[str, str], ...] = ()
-    state_url: str = "sqlite:///var/state.db"
+    state_url: str = field(default="sqlite:///var/state.db", repr=False)
     lease_ttl: float = 15.0
     retry_budget: float = 0.5
     body_timeout: float = 30.0
@@ -295,7 +295,14 @@ def log_format(environ: Mapping[str, str], root: Path | None = None) -> LogForma
 
 
 _SECRET = frozenset(
-    {"GEMINI_API_KEYS", "CLIENT_API_KEYS", "ADMIN_API_KEY", "ACCOUNTS_TOML", "STATE_URL"}
+    {
+        "GEMINI_API_KEYS",
+        "GEMINI_BASE_URL",  # addresses may hold a password
+        "CLIENT_API_KEYS",
+        "ADMIN_API_KEY",
+        "ACCOUNTS_TOML",
+        "STATE_URL",
+    }
 )
 
 

@@ -62,26 +62,27 @@ def test_the_environment_beats_the_dotenv_file_and_empty_is_absent(tmp_path):
         (
             "GEMINI_BASE_URL",
             "http://[::1",
-            "GEMINI_BASE_URL must be a base such as https://host or http://127.0.0.1:9999, "
-            "not 'http://[::1'",
+            "GEMINI_BASE_URL must be a base such as https://host or http://127.0.0.1:9999",
+        ),
+        (
+            "GEMINI_BASE_URL",
+            "https://user:sesame@host?x=1",
+            "GEMINI_BASE_URL must be a base such as https://host or http://127.0.0.1:9999",
         ),
         (
             "GEMINI_BASE_URL",
             "http://host:port",
-            "GEMINI_BASE_URL must be a base such as https://host or http://127.0.0.1:9999, "
-            "not 'http://host:port'",
+            "GEMINI_BASE_URL must be a base such as https://host or http://127.0.0.1:9999",
         ),
         (
             "GEMINI_BASE_URL",
             "localhost:9999",
-            "GEMINI_BASE_URL must be a base such as https://host or http://127.0.0.1:9999, "
-            "not 'localhost:9999'",
+            "GEMINI_BASE_URL must be a base such as https://host or http://127.0.0.1:9999",
         ),
         (
             "GEMINI_BASE_URL",
             "https://host/v1beta/",
-            "GEMINI_BASE_URL must be a base without a version, such as https://host, "
-            "not 'https://host/v1beta/'",
+            "GEMINI_BASE_URL must be a base without a version, such as https://host",
         ),
         (
             "MODEL_ALIASES",
@@ -166,6 +167,8 @@ def test_no_secret_shows_in_the_repr(tmp_path):
         "CLIENT_API_KEYS": "sesame2",
         "ADMIN_API_KEY": "sesame3",
         "ACCOUNTS_TOML": "sesame4",
+        "STATE_URL": "redis://:sesame5@host/0",
+        "GEMINI_BASE_URL": "https://sesame6@host",
     }
     assert "sesame" not in repr(load_settings(secrets, tmp_path))
 

@@ -67,7 +67,10 @@ def _dashboard(settings: Settings, address: str) -> str:
 
 
 def _without_password(url: str) -> str:
+    """Return the address of a store, without what may be a secret: who asks, and the options."""
+    if not url.startswith(("redis://", "rediss://")):
+        return url  # memory, or a file, whose name is taken as it is
     parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return parts._replace(netloc=f"…@{parts.netloc.rpartition('@')[2]}").geturl()
+    _, at, server = parts.netloc.rpartition("@")
+    hidden = f"…@{server}" if at else server
+    return f"{parts.scheme}://{hidden}{parts.path}{'?…' if parts.query else ''}"

@@ -68,3 +68,18 @@ def test_memory_is_not_shared(tmp_path):
         "STATE_URL=memory:// with several workers: each goes by its own view of the accounts; "
         "leave STATE_URL out to share it."
     ]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://127.0.0.1:6379/0?password=hush", "redis://127.0.0.1:6379/0?…"),
+        ("rediss://me:hush@store?username=hush", "rediss://…@store?…"),
+        ("redis://store/1", "redis://store/1"),
+        ("sqlite:///var/a?b@c.db", "sqlite:///var/a?b@c.db"),
+        ("memory://", "memory://"),
+    ],
+)
+def test_the_store_is_shown_without_its_secrets(tmp_path, url, shown):
+    screen, _ = said(tmp_path, STATE_URL=url)
+    assert screen[2] == f"  state:       {shown}"
