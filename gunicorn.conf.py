@@ -25,8 +25,7 @@ def _bind_to(settings):
 
 
 def _checked_settings():
-    settings = load_settings(os.environ)
-    check_host(settings.host)
+    settings = load_settings(os.environ, check_host=check_host)
     accounts = load_accounts(settings)
     try:
         check_store(settings.state_url, settings.root)

@@ -18,7 +18,7 @@ from app.config_values import (
     boolean,
     client_keys,
     decimal,
-    items,
+    gemini_keys,
     one_of,
     plain,
     seconds,
@@ -130,7 +130,7 @@ VARIABLES = (
     Variable(
         "GEMINI_API_KEYS",
         "",
-        items,
+        gemini_keys,
         "Comma-separated Gemini API keys; each becomes an account key-1, key-2, ...",
     ),
     Variable(
@@ -260,10 +260,15 @@ VARIABLES = (
 )
 
 
-def load_settings(environ: Mapping[str, str], root: Path | None = None) -> Settings:
+def load_settings(
+    environ: Mapping[str, str],
+    root: Path | None = None,
+    check_host: Callable[[str], None] = lambda _: None,
+) -> Settings:
     """Read the settings from ``environ``, and from ``.env`` in ``root`` for what it lacks.
 
-    An empty value is an absent one, as PaaS dashboards write it. Raises `SettingsError` whose
+    An empty value is an absent one, as PaaS dashboards write it. ``check_host`` refuses what is no
+    address of this machine, before keys are asked for on its account. Raises `SettingsError` whose
     message names the variable, its value's fault and what to write instead; secrets are not
     repeated in it.
     """
@@ -280,6 +285,7 @@ def load_settings(environ: Mapping[str, str], root: Path | None = None) -> Setti
             shown = "" if repr(text) in str(error) else _shown(variable, text)
             raise SettingsError(f"{variable.name} {error}{shown}") from None
     settings = Settings(root=root, environ=merged, **values)
+    check_host(settings.host)
     if not settings.on_loopback and not settings.client_api_keys:
         raise SettingsError(
             f"CLIENT_API_KEYS must be set when HOST={settings.host} lets other machines in: "

@@ -34,14 +34,15 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
 def seconds(low: float, high: float = 86_400.0) -> Callable[[str], float]:
     """Return the reader of a duration within these bounds."""
+    example = 2.5 if low <= 2.5 <= high else low + 2.5
 
     def parse(value: str) -> float:
         try:
             number = float(value)
         except ValueError:
-            raise SettingsError(f"must be seconds, {low:g} to {high:g}, e.g. 2.5") from None
-        if not low <= number <= high:  # also refuses nan
-            raise SettingsError(f"must be seconds, {low:g} to {high:g}, e.g. 2.5")
+            number = math.nan
+        if not low <= number <= high:
+            raise SettingsError(f"must be seconds, {low:g} to {high:g}, e.g. {example:g}")
         return number
 
     return parse
@@ -86,6 +87,17 @@ def one_of(*choices: str) -> Callable[[str], str]:
 def items(value: str) -> tuple[str, ...]:
     """Return what stands between the commas; empty pieces are none."""
     return tuple(item for item in (piece.strip() for piece in value.split(",")) if item)
+
+
+def gemini_keys(value: str) -> tuple[str, ...]:
+    """Return API keys, refused for what the accounts file refuses them for."""
+    keys = items(value)
+    if any(sign.isspace() or not sign.isprintable() for key in keys for sign in key):
+        raise SettingsError(
+            "has a key with a space or a control character in it; "
+            "copy it again, with commas between keys"
+        )
+    return keys
 
 
 def client_keys(value: str) -> tuple[str, ...]:

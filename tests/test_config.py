@@ -33,6 +33,20 @@ def test_the_environment_beats_the_dotenv_file_and_empty_is_absent(tmp_path):
             "nan",
             "KEEPALIVE_INTERVAL must be seconds, 0.05 to 86400, e.g. 2.5, not 'nan'",
         ),
+        ("LEASE_TTL", "2", "LEASE_TTL must be seconds, 5 to 30, e.g. 7.5, not '2'"),
+        ("BODY_TIMEOUT", "x", "BODY_TIMEOUT must be seconds, 1 to 3600, e.g. 2.5, not 'x'"),
+        (
+            "GEMINI_API_KEYS",
+            "a b",
+            "GEMINI_API_KEYS has a key with a space or a control character in it; "
+            "copy it again, with commas between keys",
+        ),
+        (
+            "GEMINI_API_KEYS",
+            "a,b\x7f",
+            "GEMINI_API_KEYS has a key with a space or a control character in it; "
+            "copy it again, with commas between keys",
+        ),
         ("STREAM_RESUME", "maybe", "STREAM_RESUME must be true or false, not 'maybe'"),
         (
             "ROTATION",

@@ -25,6 +25,7 @@ import click
 
 from app import __version__
 from app.config import Settings, SettingsError, load_settings
+from app.ops.address import check_host
 from app.pool.account import Account
 from app.pool.accounts_file import AccountsError
 from app.pool.sources import load_accounts, watched_file
@@ -53,7 +54,7 @@ def examine(root: Path) -> Iterator[Finding]:
     yield from _versions()
     yield _open_files()
     try:
-        settings = load_settings(os.environ, root)
+        settings = load_settings(os.environ, root, check_host)
     except SettingsError as error:
         yield Finding("fail", "settings", str(error), "as it says, in the environment or .env")
         return

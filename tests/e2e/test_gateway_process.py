@@ -265,6 +265,8 @@ def test_streams_that_outlive_the_drain_end_with_an_error_event(gateway, simulat
         ({"HOST": "0.0.0.0", "CLIENT_API_KEYS": ""}, "CLIENT_API_KEYS"),
         ({"HOST": "no.such.name.invalid", "CLIENT_API_KEYS": "key"}, "HOST"),
         ({"HOST": "192.0.2.1", "CLIENT_API_KEYS": "key"}, "HOST"),
+        ({"HOST": "nosuch"}, "HOST must be an address of this machine"),
+        ({"HOST": "999.1.1.1"}, "HOST must be an address of this machine"),
         ({"HOST": f"{'a' * 70}.b", "CLIENT_API_KEYS": "key"}, "HOST"),
         ({"ROTATION": "random"}, "ROTATION"),
         ({"ACCOUNTS_TOML": "[[account]]\nname = 1"}, "ACCOUNTS_TOML"),

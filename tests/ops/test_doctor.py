@@ -95,6 +95,20 @@ def test_wrong_settings_are_the_last_word(run):
     ]
 
 
+def test_an_address_of_another_machine(run):
+    status, found = run(HOST="192.0.2.1")
+    assert status == 1
+    assert found == [
+        (
+            "fail",
+            "settings",
+            "HOST must be an address of this machine, such as 127.0.0.1, not '192.0.2.1' "
+            "(Cannot assign requested address)",
+            "as it says, in the environment or .env",
+        )
+    ]
+
+
 def test_a_slip_in_the_dotenv_file_is_told(tmp_path):
     (tmp_path / ".env").write_text('PORT=0\nCLIENT_API_KEYS="one-secret",two-secret\n')
     result = subprocess.run(
