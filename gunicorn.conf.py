@@ -10,6 +10,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 # Nothing that imports urllib3 may be imported here: the worker patches ssl only after the fork.
+from gunicorn.systemd import listen_fds
+
 from app.config import SettingsError, load_settings, log_format
 from app.ops.address import check_host, check_port
 from app.ops.logs import refusal
@@ -80,8 +82,21 @@ def on_exit(server):
         shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
 
 
+def _say_that_the_port_is_taken(server):
+    """Name the variable and the way out; gunicorn then tries for seconds, and knows neither."""
+    inherited = server.LISTENERS or server.master_pid or listen_fds(unset_environment=False)
+    if inherited or bind not in server.cfg.bind:
+        return
+    try:
+        check_port(_settings.host, _settings.port)
+    except SettingsError as error:
+        # Whoever holds it may be about to end, as at a restart.
+        server.log.error("%s; trying for some seconds", error)  # noqa: TRY400 - one line
+
+
 def on_starting(server):
     """Let SIGHUP with wrong settings change nothing; gunicorn's own way is to end the service."""
+    _say_that_the_port_is_taken(server)
     reload = server.reload
     # A reload reads this file anew: what was in force before it is known only here.
     had_accounts, bound = bool(_accounts), bind

@@ -283,6 +283,20 @@ def test_a_refused_start_names_the_variable(tmp_path, settings, named):
     assert refused.output.count("\n") == 1
 
 
+def test_a_taken_port_is_named_before_gunicorn_tries_it(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        waiting = GatewayProcess(tmp_path, PORT=str(port)).start()
+        line = waiting.wait_for_line(re.compile("PORT"))
+        assert line.rstrip().endswith(
+            f"PORT={port} can't be taken at 127.0.0.1 (Address already in use): set another PORT, "
+            "or end what holds it; trying for some seconds"
+        )
+    # Whoever held it has ended meanwhile.
+    waiting.wait_for_line(re.compile(f"Listening at: http://127.0.0.1:{port}"))
+    waiting.__exit__()
+
+
 def test_bytes_that_are_not_http_get_the_envelope(gateway):
     running = gateway()
     for garbage in (b"\x16\x03\x01\x00\xa5\r\n\r\n", b"GET / HTTP/9\r\n\r\n", b"NONSENSE\r\n\r\n"):
