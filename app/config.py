@@ -318,7 +318,12 @@ def _shown(variable: Variable, text: str) -> str:
 
 def _with_dotenv(environ: Mapping[str, str], root: Path) -> tuple[dict[str, str], str]:
     """Return both together, and what is wrong with the file, if anything."""
-    values, fault = read_dotenv(root / ".env")
+    folders = [root]
+    if environ.get("FLASK_RUN_FROM_CLI") == "true":
+        # Flask's command line has taken in the next one above, but not the lines with a slip.
+        folders += root.parents
+    paths = [folder / ".env" for folder in folders]
+    values, fault = read_dotenv(next((path for path in paths if path.is_file()), paths[0]))
     return values | dict(environ), fault
 
 

@@ -109,12 +109,14 @@ def test_an_address_of_another_machine(run):
     ]
 
 
-def test_a_slip_in_the_dotenv_file_is_told(tmp_path):
+@pytest.mark.parametrize("folder", [".", "below"])
+def test_a_slip_in_the_dotenv_file_is_told(tmp_path, folder):
+    (tmp_path / "below").mkdir()
     (tmp_path / ".env").write_text('PORT=0\nCLIENT_API_KEYS="one-secret",two-secret\n')
     result = subprocess.run(
         [sys.executable, "-m", "flask", "gateway", "doctor"],
         check=False,
-        cwd=tmp_path,
+        cwd=tmp_path / folder,
         env={"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
