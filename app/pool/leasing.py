@@ -26,6 +26,8 @@ class Leasing:
         self._breaker = Breaker("the shared book of leases")
         self._lock = threading.Lock()
         self._held: dict[str, Held] = {}
+        self._waiting: set[str] = set()
+        """Tokens that the book may know as waiting, and rightly so."""
         self._unsure = False
         """The book missed something: what it lacks is ours in any case, once it is back."""
 
@@ -47,6 +49,10 @@ class Leasing:
         if book is None:
             # The order of those who wait here is the waiting room's business.
             return self._own.take(plan, token, None)
+        if since is not None:
+            # Before the book knows of the wait: `renew` must not end one that has just begun.
+            with self._lock:
+                self._waiting.add(token)
         try:
             outcome = self._breaker.call(lambda: book.take(plan, token, since, hurry=hurry))
         except StateError:
@@ -59,6 +65,7 @@ class Leasing:
         if isinstance(outcome, str):
             concurrency = next(s.concurrency for s in plan.seats() if s.account == outcome)
             with self._lock:
+                self._waiting.discard(token)
                 self._held[token] = Held(token, outcome, concurrency)
         return outcome
 
@@ -79,9 +86,11 @@ class Leasing:
         """Wait no longer."""
         book = self._book
         if book:
+            with self._lock:
+                self._waiting.discard(token)
             try:
                 self._breaker.call(lambda: book.leave(token), minor=True)
-            except StateError:
+            except StateError:  # `renew` ends the wait
                 self._unsure = True
 
     def renew(self) -> list[str]:
@@ -93,10 +102,10 @@ class Leasing:
         if book is None:
             return []
         with self._lock:
-            held = list(self._held.values())
+            held, waiting = list(self._held.values()), list(self._waiting)
         forced, self._unsure = self._unsure, False
         try:
-            return self._breaker.call(lambda: book.renew(held, forced=forced), probe=True)
+            return self._breaker.call(lambda: book.renew(held, waiting, forced=forced), probe=True)
         except StateError:
             self._unsure = True
             return []

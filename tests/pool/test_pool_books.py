@@ -194,6 +194,73 @@ def test_what_its_holder_does_not_know_of_is_freed_in_time(new_book, monkeypatch
     wait_for(lambda: book.renew([]) == [] and book.in_flight() == {})
 
 
+def test_a_wait_that_nobody_waits_any_more_ends(new_book):
+    """Its `leave` was not answered: it would be before everybody while its holder lives."""
+    book, other = new_book(), new_book()
+    assert book.take(plan(A), "holder", None) == "a"
+    long_ago = book.now() - 100
+    assert book.take(plan(A, Seat("z", 0)), "waiter", long_ago) == BUSY
+    book.give_back("holder", "a")
+    book.renew([], ["waiter"])
+    assert other.take(plan(A), "newcomer", None) == BUSY
+    other.renew([])
+    assert other.take(plan(A), "newcomer", None) == BUSY
+    book.renew([], ["another"])
+    assert other.take(plan(A), "newcomer", None) == "a"
+
+
+def test_a_wait_that_has_just_begun_does_not_end(new_book):
+    book, other = new_book(), new_book()
+    assert book.take(plan(A), "holder", None) == "a"
+    assert book.take(plan(A), "waiter", book.now()) == BUSY
+    book.give_back("holder", "a")
+    book.renew([])
+    assert other.take(plan(A), "newcomer", None) == BUSY
+
+
+def test_who_has_a_seat_without_the_book_waits_no_longer(new_book):
+    book, other = new_book(), new_book()
+    wider = plan(Seat("a", 2), B)
+    assert [book.take(wider, token, None) for token in "123"] == ["a", "a", "b"]
+    assert book.take(wider, "waiter", book.now()) == BUSY
+    book.give_back("2", "a")
+    book.give_back("3", "b")
+    held = [Held(token, "a", 2) for token in ("1", "waiter")]
+    assert book.renew(held) == []
+    assert other.in_flight() == {"a": 2}
+    assert other.take(plan(B), "newcomer", None) == "b"
+    book.give_back("waiter", "a")
+    assert other.take(wider, "next", None) == "a"
+
+
+def test_a_seat_given_back_ends_the_wait_for_it(new_book):
+    book, other = new_book(), new_book()
+    assert book.take(plan(A, B), "1", None) == "a"
+    assert book.take(plan(A, B), "2", None) == "b"
+    assert book.take(plan(A, B), "waiter", book.now()) == BUSY
+    book.give_back("waiter", "a")  # which it had by its process' own view
+    book.give_back("1", "a")
+    book.give_back("2", "b")
+    assert other.take(plan(A), "3", None) == "a"
+    assert other.take(plan(B), "4", None) == "b"
+
+
+def test_those_behind_a_wait_that_nobody_waits_are_woken(new_book):
+    one, other = new_book(), new_book()
+    woken = threading.Event()
+    other.on_freed(woken.set)
+    assert one.take(plan(A), "1", None) == "a"
+    other.renew([])
+    assert other.take(plan(A), "2", other.now()) == BUSY
+
+    def rings():
+        assert one.take(plan(A), "ghost", one.now() - 100) == BUSY
+        one.renew([Held("1", "a", 1)])
+        return woken.wait(0.2)
+
+    wait_for(rings)
+
+
 def test_an_end_frees_everything(new_book):
     one, other = new_book(), new_book()
     one.take(plan(A), "1", None)

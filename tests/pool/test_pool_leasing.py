@@ -19,12 +19,22 @@ class Shaky(MemoryLeases):
         super().__init__(clock=clock, ttl=30)
         self.fail = set()
         self.asked = 0
+        self.during_renew = lambda: None
 
     def take(self, *args, **options):
         self.asked += 1
         if "take" in self.fail:
             raise StateError("no answer to take")
         return super().take(*args, **options)
+
+    def leave(self, token):
+        if "leave" in self.fail:
+            raise StateError("no answer to leave")
+        super().leave(token)
+
+    def renew(self, *args, **options):
+        self.during_renew()
+        return super().renew(*args, **options)
 
     def give_back(self, *args):
         super().give_back(*args)
@@ -68,3 +78,41 @@ def test_an_unanswered_take_spares_the_next_ones_the_wait(book, leasing, caplog)
     assert leasing.renew() == []
     assert not leasing.failing
     assert book.in_flight() == {"a": 1}
+
+
+def test_an_unanswered_farewell_keeps_no_seat_from_others(book, leasing, clock):
+    other = MemoryLeases(book._table, "other", clock=clock)
+    assert other.take(ONE_SEAT, "theirs", None) == "a"
+    assert isinstance(leasing.take(ONE_SEAT, "mine", clock()), Full)
+    other.give_back("theirs", "a")
+    leasing.renew()
+    assert isinstance(other.take(ONE_SEAT, "theirs", None), Full)  # it does wait
+    clock.advance(6)
+    leasing.renew()
+    assert isinstance(other.take(ONE_SEAT, "theirs", None), Full)
+    book.fail = {"leave"}
+    leasing.leave("mine")
+    leasing.renew()
+    assert other.take(ONE_SEAT, "theirs", None) == "a"
+
+
+def test_a_seat_by_ones_own_view_ends_the_wait(book, leasing, clock):
+    other = MemoryLeases(book._table, "other", clock=clock)
+    assert other.take(ONE_SEAT, "theirs", None) == "a"
+    assert isinstance(leasing.take(ONE_SEAT, "mine", clock()), Full)
+    other.give_back("theirs", "a")
+    book.fail = {"take"}
+    assert leasing.take(ONE_SEAT, "mine", clock()) == "a"
+    leasing.give_back("mine", "a")
+    clock.advance(6)
+    leasing.renew()
+    assert other.take(ONE_SEAT, "theirs", None) == "a"
+
+
+def test_a_wait_that_begins_during_a_renewal_stays(book, leasing, clock):
+    other = MemoryLeases(book._table, "other", clock=clock)
+    assert other.take(ONE_SEAT, "theirs", None) == "a"
+    book.during_renew = lambda: leasing.take(ONE_SEAT, "mine", clock())
+    leasing.renew()
+    other.give_back("theirs", "a")
+    assert isinstance(other.take(ONE_SEAT, "theirs", None), Full)

@@ -49,7 +49,7 @@ class LeaseBook(Protocol):
         ...
 
     def give_back(self, token: str, account: str) -> None:
-        """Free the seat; twice is once."""
+        """Free the seat, and end the wait if the book was away when it did; twice is once."""
         ...
 
     def refund(self, token: str, paces: Iterable[str]) -> None:
@@ -60,12 +60,15 @@ class LeaseBook(Protocol):
         """Wait no longer."""
         ...
 
-    def renew(self, held: Iterable[Held], *, forced: bool = False) -> list[str]:
+    def renew(
+        self, held: Iterable[Held], waiting: Iterable[str] = (), *, forced: bool = False
+    ) -> list[str]:
         """Show that this holder is alive, and what it holds; returns the tokens it has lost.
 
         A lease that the book does not know any more is written again while its account has room
         and else is lost; with ``forced``, or when the book itself was lost, it is written in any
-        case. What the book has beyond ``held`` is freed, unless it is younger than `YOUNG`.
+        case. What the book has beyond ``held`` is freed, unless it is younger than `YOUNG`; so end
+        the waits of tokens that are not ``waiting``, and at once those of tokens that are held.
         """
         ...
 

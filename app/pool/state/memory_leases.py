@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -105,10 +105,12 @@ class MemoryLeases:
         table = self._table
         with table.lock:
             me = table.holders.get(self._holder)
+            waited_for = False
             if me:
                 me.leases.pop(token, None)
+                waited_for = self._unqueue(me, token)
             _drop(table.seats, account, token)
-            waited_for = account in table.queues
+            waited_for = waited_for or account in table.queues
         if waited_for:
             self._ring()
 
@@ -126,10 +128,13 @@ class MemoryLeases:
         if rest:
             self._ring()
 
-    def renew(self, held: Iterable[Held], *, forced: bool = False) -> list[str]:
+    def renew(
+        self, held: Iterable[Held], waiting: Iterable[str] = (), *, forced: bool = False
+    ) -> list[str]:
         """Show what this holder holds; see `LeaseBook.renew`."""
         table = self._table
         lost = []
+        freed = False
         with table.lock:
             now = self._clock()
             self._bury(now)
@@ -149,6 +154,10 @@ class MemoryLeases:
                 if token not in mine and table.seats[account][token] <= now - YOUNG:
                     del me.leases[token]
                     _drop(table.seats, account, token)
+                    freed = freed or account in table.queues
+            freed = self._end_waits(me, mine.keys(), set(waiting), now) or freed
+        if freed:
+            self._ring()
         return lost
 
     def spent(self, paces: Iterable[Pace]) -> dict[str, Spent]:
@@ -235,6 +244,17 @@ class MemoryLeases:
         if len(turns) > MOST_CURSORS:
             turns.popitem(last=False)
         return credit
+
+    def _end_waits(
+        self, me: _Holder, held: Collection[str], waiting: Collection[str], now: float
+    ) -> bool:
+        """End the waits that nobody waits any more; returns whether others may profit."""
+        others = False
+        for token, accounts in list(me.waits.items()):
+            since = min((self._table.queues[account][token] for account in accounts), default=0.0)
+            if token in held or (token not in waiting and since <= now - YOUNG):
+                others = self._unqueue(me, token) or others
+        return others
 
     def _unqueue(self, holder: _Holder, token: str) -> bool:
         """End the wait of ``token``; returns whether others wait for the same accounts."""

@@ -173,7 +173,9 @@ end
 function steps.give_back(token, account)
   redis.call('HDEL', key('held', holder), token)
   free(account, token)
-  if redis.call('EXISTS', key('queue', account)) == 1 then ring() end
+  -- A wait is left when the server was away as the seat was taken.
+  local others = unqueue(holder, token)
+  if others or redis.call('EXISTS', key('queue', account)) == 1 then ring() end
   return {}
 end
 
@@ -187,7 +189,20 @@ function steps.leave(token)
   return {}
 end
 
-function steps.renew(held, forced, known, proposed, young)
+-- Ends the waits that nobody waits any more; returns whether others may profit.
+local function end_waits(held, waiting, young)
+  local others = false
+  for _, token in ipairs(redis.call('HKEYS', key('waits', holder))) do
+    local account = cjson.decode(redis.call('HGET', key('waits', holder), token))[1]
+    local since = account and redis.call('ZSCORE', key('queue', account), token) or '0'
+    if held[token] or (not waiting[token] and tonumber(since) <= now - young) then
+      if unqueue(holder, token) then others = true end
+    end
+  end
+  return others
+end
+
+function steps.renew(held, waiting, forced, known, proposed, young)
   local freed = bury()
   redis.call('SET', prefix .. 'generation', proposed, 'NX')
   local generation = redis.call('GET', prefix .. 'generation')
@@ -218,6 +233,9 @@ function steps.renew(held, forced, known, proposed, young)
       freed = true
     end
   end
+  local waits = {}
+  for _, token in ipairs(cjson.decode(waiting)) do waits[token] = true end
+  if end_waits(mine, waits, tonumber(young)) then freed = true end
   if freed then ring() end
   return answer
 end

@@ -78,13 +78,16 @@ class RedisLeases:
         """Wait no longer."""
         self._run(TO_WRITE, "leave", token)
 
-    def renew(self, held: Iterable[Held], *, forced: bool = False) -> list[str]:
+    def renew(
+        self, held: Iterable[Held], waiting: Iterable[str] = (), *, forced: bool = False
+    ) -> list[str]:
         """Show what this holder holds; see `app.pool.state.leases.LeaseBook.renew`."""
         listed = [[lease.token, lease.account, lease.concurrency] for lease in held]
         generation, *lost = self._run(
             TO_SYNC,
             "renew",
             json.dumps(listed),
+            json.dumps(list(waiting)),
             "1" if forced else "",
             self._generation,
             secrets.token_hex(8),

@@ -11,7 +11,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -146,7 +146,16 @@ class SqliteLeases:
         def work(connection: sqlite3.Connection) -> list[int]:
             with Writing(connection):
                 connection.execute("DELETE FROM leases WHERE token = ?", (token,))
-                return self._ports(connection, [account])
+                found = connection.execute(
+                    "SELECT DISTINCT port, token = ? FROM waits LEFT JOIN holders "
+                    "ON holders.id = waits.holder WHERE account = ?",
+                    (token, account),
+                ).fetchall()
+                ports = {port for port, _ in found if port}
+                if any(mine for _, mine in found):
+                    # A wait is left when the file did not answer as the seat was taken.
+                    ports.update(self._leave(connection, token))
+                return sorted(ports)
 
         self._bell.ring("freed", self.file.run(work))
 
@@ -169,11 +178,14 @@ class SqliteLeases:
 
         self._bell.ring("freed", self.file.run(work))
 
-    def renew(self, held: Iterable[Held], *, forced: bool = False) -> list[str]:
+    def renew(
+        self, held: Iterable[Held], waiting: Iterable[str] = (), *, forced: bool = False
+    ) -> list[str]:
         """Show what this holder holds; see `app.pool.state.leases.LeaseBook.renew`."""
         mine = {lease.token: lease for lease in held}
+        waits = set(waiting)
 
-        def work(connection: sqlite3.Connection) -> list[str]:
+        def work(connection: sqlite3.Connection) -> tuple[list[str], list[int]]:
             lost = []
             with Writing(connection):
                 now = self._clock()
@@ -198,17 +210,16 @@ class SqliteLeases:
                         )
                     else:
                         lost.append(lease.token)
-                connection.executemany(
-                    "DELETE FROM leases WHERE token = ? AND at <= ?",
-                    [(token, now - YOUNG) for token in known if token not in mine],
-                )
+                ports = self._drop(connection, me, mine.keys(), waits, now - YOUNG)
                 connection.execute("DELETE FROM paces WHERE at <= ?", (now - LONGEST_WINDOW,))
                 (cursors,) = connection.execute("SELECT count(*) FROM credits").fetchone()
                 if cursors > MOST_CURSORS:
                     connection.execute("DELETE FROM credits")
-            return lost
+            return lost, ports
 
-        return self.file.run(work)
+        lost, ports = self.file.run(work)
+        self._bell.ring("freed", ports)
+        return lost
 
     def spent(self, paces: Iterable[Pace]) -> dict[str, Spent]:
         """Return what each pace counts; see `app.pool.state.leases.LeaseBook.spent`."""
@@ -318,6 +329,37 @@ class SqliteLeases:
             "DELETE FROM holders WHERE id = ?",
         ):
             connection.executemany(statement, some)
+
+    def _drop(
+        self,
+        connection: sqlite3.Connection,
+        me: str,
+        held: Collection[str],
+        waiting: Collection[str],
+        young: float,
+    ) -> list[int]:
+        """Drop what this holder has in the book and knows nothing of; returns whom to wake."""
+        freed = [
+            (token, account)
+            for token, account in connection.execute(
+                "SELECT token, account FROM leases WHERE holder = ? AND at <= ?", (me, young)
+            )
+            if token not in held
+        ]
+        connection.executemany(
+            "DELETE FROM leases WHERE token = ?", [(token,) for token, _ in freed]
+        )
+        ended = [
+            token
+            for token, since in connection.execute(
+                "SELECT DISTINCT token, since FROM waits WHERE holder = ?", (me,)
+            )
+            if token in held or (token not in waiting and since <= young)
+        ]
+        ports = set(self._ports(connection, [account for _, account in freed]))
+        for token in ended:
+            ports.update(self._leave(connection, token))
+        return sorted(ports)
 
     def _taken(
         self,
