@@ -77,10 +77,7 @@ class Leasing:
             return
         with self._lock:
             self._held.pop(token, None)
-        try:
-            self._breaker.call(lambda: book.give_back(token, account), minor=True)
-        except StateError:
-            self._unsure = True
+        self._tell_given_back(book, token, account)
 
     def leave(self, token: str) -> None:
         """Wait no longer."""
@@ -105,10 +102,16 @@ class Leasing:
             held, waiting = list(self._held.values()), list(self._waiting)
         forced, self._unsure = self._unsure, False
         try:
-            return self._breaker.call(lambda: book.renew(held, waiting, forced=forced), probe=True)
+            lost = self._breaker.call(lambda: book.renew(held, waiting, forced=forced), probe=True)
         except StateError:
             self._unsure = True
             return []
+        # What was given back between the list and the book's answer may be in the book again.
+        with self._lock:
+            gone = [lease for lease in held if lease.token not in self._held]
+        for lease in gone:
+            self._tell_given_back(book, lease.token, lease.account)
+        return lost
 
     def refund(self, token: str, paces: Iterable[str]) -> None:
         """Count the request no more; see `app.pool.state.leases.LeaseBook.refund`."""
@@ -144,3 +147,9 @@ class Leasing:
         """Have ``wake`` called when another process may have freed a seat."""
         if self._book:
             self._book.on_freed(wake)
+
+    def _tell_given_back(self, book: LeaseBook, token: str, account: str) -> None:
+        try:
+            self._breaker.call(lambda: book.give_back(token, account), minor=True)
+        except StateError:
+            self._unsure = True

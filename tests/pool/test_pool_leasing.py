@@ -116,3 +116,10 @@ def test_a_wait_that_begins_during_a_renewal_stays(book, leasing, clock):
     leasing.renew()
     other.give_back("theirs", "a")
     assert isinstance(other.take(ONE_SEAT, "theirs", None), Full)
+
+
+def test_a_renewal_does_not_bring_back_what_is_given_back_meanwhile(book, leasing):
+    assert leasing.take(ONE_SEAT, "mine", None) == "a"
+    book.during_renew = lambda: leasing.give_back("mine", "a")
+    assert leasing.renew() == []
+    assert book.in_flight() == {}
