@@ -342,3 +342,52 @@ def test_a_failing_store_costs_nothing_but_a_line_now_and_then(clock, caplog):
         "the store is down (1 failure(s) since the last such line)",
     ]
     assert guarded(store) is store
+
+
+class Interrupted(MemoryStore):
+    """Fails while it is ``down``; ``before_put`` is called once, before the next entry is put."""
+
+    def __init__(self, clock):
+        super().__init__(clock=clock)
+        self.down = False
+        self.before_put = None
+
+    def put_many(self, values, ttl):
+        act, self.before_put = self.before_put, None
+        if act:
+            act()
+        if self.down:
+            raise StateError("the store is down")
+        super().put_many(values, ttl)
+
+
+@pytest.fixture
+def interrupted(clock):
+    return Interrupted(clock)
+
+
+@pytest.fixture
+def kept(interrupted, clock):
+    """Return a guarded store that keeps the value "old" for a store that is back."""
+    store = GuardedStore(interrupted, clock=clock)
+    interrupted.down = True
+    store.put_many({"key": "old"}, 60)
+    assert store.get_many(["key"]) == {"key": "old"}
+    interrupted.down = False
+    clock.advance(10)
+    return store
+
+
+def test_what_could_not_be_written_gives_way_to_what_came_later(kept, interrupted):
+    kept.put_many({"key": "new"}, 60)
+    assert kept.get_many(["key"]) == {"key": "new"}
+    kept.recover()
+    assert interrupted.get_many(["key"]) == {"key": "new"}
+
+
+def test_a_value_that_overtakes_a_recovery_stays_the_last(kept, interrupted):
+    interrupted.before_put = lambda: kept.put_many({"key": "new"}, 60)
+    kept.recover()
+    assert kept.get_many(["key"]) == {"key": "new"}
+    kept.recover()
+    assert interrupted.get_many(["key"]) == {"key": "new"}

@@ -30,6 +30,8 @@ class GuardedStore:
         self._clock = clock
         self._breaker = Breaker("the state store", strikes=STRIKES, clock=clock)
         self._unwritten: dict[str, tuple[str, float]] = {}
+        self._recovering = ""
+        """The key that `recover` writes just now."""
 
     @property
     def failing(self) -> bool:
@@ -63,15 +65,19 @@ class GuardedStore:
 
     def put_many(self, values: Mapping[str, str], ttl: float) -> None:
         """Store ``values`` for ``ttl`` seconds, now or when the store is back."""
+        ends = self._clock() + ttl
+        for key in values:
+            # What was kept is older, and must neither hide this nor be written after it.
+            self._unwritten.pop(key, None)
+        overtaken = self._recovering
         try:
             self._breaker.call(lambda: self._store.put_many(values, ttl))
         except StateError:
-            ends = self._clock() + ttl
-            for key, value in values.items():
-                self._unwritten.pop(key, None)
-                self._unwritten[key] = (value, ends)
-            while len(self._unwritten) > MOST_UNWRITTEN:
-                self._unwritten.pop(next(iter(self._unwritten)), None)
+            self._keep(values, ends)
+        else:
+            if overtaken in values:
+                # Nobody knows which of the two comes last: this one is written once more.
+                self._keep({overtaken: values[overtaken]}, ends)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove ``keys``, if the store can."""
@@ -97,13 +103,10 @@ class GuardedStore:
         if self._breaker.failing:
             self._try(self._checked, probe=True)
         if self._unwritten and not self._breaker.failing:
-            for key, (value, ends) in list(self._unwritten.items()):
-                left = ends - self._clock()
-                written = left <= 0 or self._try(partial(self._written, key, value, left))
-                if not written:
-                    return
-                if self._unwritten.get(key) == (value, ends):
-                    del self._unwritten[key]
+            try:
+                self._write_kept()
+            finally:
+                self._recovering = ""
 
     def ping(self) -> bool:
         """Tell whether the store answers."""
@@ -112,6 +115,27 @@ class GuardedStore:
     def close(self) -> None:
         """Close the store."""
         self._store.close()
+
+    def _keep(self, values: Mapping[str, str], ends: float) -> None:
+        for key, value in values.items():
+            self._unwritten.pop(key, None)
+            self._unwritten[key] = (value, ends)
+        while len(self._unwritten) > MOST_UNWRITTEN:
+            self._unwritten.pop(next(iter(self._unwritten)), None)
+
+    def _write_kept(self) -> None:
+        for key, kept in list(self._unwritten.items()):
+            # First named, then looked at: a newer value took it away before, or sees the name.
+            self._recovering = key
+            if self._unwritten.get(key) is not kept:
+                continue
+            value, ends = kept
+            left = ends - self._clock()
+            written = left <= 0 or self._try(partial(self._written, key, value, left))
+            if not written:
+                return
+            if self._unwritten.get(key) is kept:
+                self._unwritten.pop(key, None)
 
     def _checked(self) -> None:
         if not self._store.ping():
