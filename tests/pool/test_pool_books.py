@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from app.pool.seats import Full, Pace, Plan, Seat, Spent
-from app.pool.state import sqlite_leases
+from app.pool.state import StateError, sqlite_leases
 from app.pool.state.bell import Bell
 from app.pool.state.clock import SteadyClock
 from app.pool.state.leases import Held
@@ -351,6 +351,37 @@ def test_sqlite_has_the_holder_of_every_lease(tmp_path):
     book.close()
 
 
+def test_sqlite_notes_the_holder_again_when_the_first_step_was_undone(tmp_path):
+    """Nobody would ever free what it takes from then on, were the process killed."""
+    book = SqliteLeases(tmp_path / "leases", Bell(), clock=SteadyClock())
+    full = "CREATE TRIGGER full BEFORE INSERT ON leases BEGIN SELECT RAISE(ABORT, 'full'); END"
+    rows(book, full)
+    with pytest.raises(StateError, match="full"):
+        book.take(plan(A), "1", None)
+    rows(book, "DROP TRIGGER full")
+    assert book.take(plan(A), "2", None) == "a"
+    assert rows(book, "SELECT pid FROM holders") == [(os.getpid(),)]
+    book.close()
+
+
+def test_sqlite_frees_what_has_no_holder(tmp_path):
+    book = SqliteLeases(tmp_path / "leases", Bell(), clock=SteadyClock())
+    rows(book, "INSERT INTO leases VALUES ('1', 'a', 'nobody', 1.0)")
+    rows(book, "INSERT INTO waits VALUES ('b', '2', 1.0, 'nobody')")
+    assert book.take(plan(A), "3", None) == "a"
+    assert book.take(plan(B), "4", None) == "b"
+    book.close()
+
+
+def test_sqlite_keeps_the_seats_of_a_holder_that_is_written_again(tmp_path):
+    book = SqliteLeases(tmp_path / "leases", Bell(), clock=SteadyClock())
+    assert book.take(plan(A), "1", None) == "a"
+    rows(book, "UPDATE holders SET id = 'other'")
+    assert book.renew([Held("1", "a", 1)]) == []
+    assert book.in_flight() == {"a": 1}
+    book.close()
+
+
 def test_sqlite_forgets_all_turns_when_there_are_too_many(tmp_path, monkeypatch):
     monkeypatch.setattr(sqlite_leases, "MOST_CURSORS", 2)
     book = SqliteLeases(tmp_path / "leases", Bell(), clock=SteadyClock())
@@ -374,6 +405,11 @@ def test_sqlite_goes_on_with_the_file_of_the_version_before(tmp_path):
                 cursor TEXT NOT NULL, account TEXT NOT NULL, credit INTEGER NOT NULL,
                 PRIMARY KEY (cursor, account)
             );
+            CREATE TABLE holders (
+                id TEXT PRIMARY KEY, expires REAL NOT NULL, space TEXT NOT NULL,
+                pid INTEGER NOT NULL, port INTEGER NOT NULL
+            );
+            INSERT INTO holders VALUES ('another', 1e12, '', 1, 0);
             INSERT INTO leases VALUES ('old', 'a', 'another', 1.0);
             INSERT INTO turns VALUES ('m', 'a', -1);
         """)

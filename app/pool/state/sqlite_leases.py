@@ -299,12 +299,16 @@ class SqliteLeases:
                 "VALUES (?, ?, ?, ?, ?)",
                 (me, now + self._ttl, self._space, self._pid, port),
             )
-        self._seen_alive, self._seen_until = (me, port), now + BURY_EVERY
+        else:
+            # Only what was found: what is written here may be undone with the rest of the step.
+            self._seen_alive = (me, port)
+            self._seen_until = now + min(BURY_EVERY, self._ttl / 2)
         return me
 
     def _bury(self, connection: sqlite3.Connection, now: float, *, anyway: bool) -> bool:
         """Free what the dead had; returns whether there were any."""
-        if not anyway and now - self._buried_at < BURY_EVERY:
+        lately = now - self._buried_at < BURY_EVERY
+        if lately and not anyway:
             return False
         self._buried_at = now
         gone = []
@@ -318,7 +322,16 @@ class SqliteLeases:
                     "UPDATE holders SET expires = ? WHERE id = ?", (now + MOURNING, holder)
                 )
         self._forget(connection, gone)
-        return bool(gone)
+        # Nobody renews what has no holder. Ours gets one in the same step.
+        orphans = [] if lately else self._orphans(connection)
+        self._forget(connection, orphans)
+        return bool(gone or orphans)
+
+    def _orphans(self, connection: sqlite3.Connection) -> list[str]:
+        found = connection.execute(
+            "SELECT holder FROM leases UNION SELECT holder FROM waits EXCEPT SELECT id FROM holders"
+        )
+        return [holder for (holder,) in found if holder != self._me()]
 
     @staticmethod
     def _forget(connection: sqlite3.Connection, holders: Sequence[str]) -> None:
