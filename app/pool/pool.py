@@ -129,6 +129,12 @@ class ClientPool:
                 return outcome
         return self._room.wait(ask, timeout, cancel)
 
+    def hand_over(self, lease: Lease, on_lost: Callable[[], None]) -> None:
+        """Have ``on_lost`` called from now on, should ``lease`` be lost: another one uses it."""
+        out = self._out.get(lease.token)
+        if out:
+            self._out[lease.token] = replace(out, on_lost=on_lost)
+
     def release(self, lease: Lease) -> None:
         """Give ``lease`` back; once more does nothing."""
         out = self._out.pop(lease.token, None)

@@ -73,6 +73,8 @@ class Attempt:
     def start(self, course: Course, step: Next) -> None:
         """Run in a new thread, on ``step.lease`` if it has one."""
         self.lease = step.lease
+        if step.lease:
+            self._pool.hand_over(step.lease, self._lost)
         wanted = Wanted(
             model=self._job.model,
             affinity_key=self._job.affinity_key if self._pool.by_conversation else "",

@@ -68,7 +68,7 @@ BLOCKS = (
     Entry(
         "image",
         "mapped",
-        "base64, or a public URL that Google fetches (Gemini 3 and later); no GIF on the Gemini API itself",
+        "base64, or a public URL that Google fetches (Gemini 3 and later); no GIF with keys",
     ),
     Entry(
         "document",

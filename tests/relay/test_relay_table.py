@@ -197,6 +197,25 @@ def test_the_requests_own_fault_goes_to_the_client(fault, status, expected):
     assert world.asked == ["a"]
 
 
+def test_a_lease_that_a_second_attempt_has_kept_can_be_lost_too():
+    hang = Hang()
+    world = World(a=[[error(Fault.UNAUTHENTICATED, 401)], ["x", hang]], b=[])
+    exchange, seen = world.exchange(), []
+
+    def run():
+        with pytest.raises(RelayError) as caught:
+            seen.extend(world.texts(exchange))
+        seen.append(caught.value.message)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert hang.began.wait(5)
+    world.pool._lost(exchange._attempt.lease.token)
+    thread.join(5)
+    assert seen == ["x", "The lease was lost."]
+    assert world.in_flight == {"a": 0, "b": 0}
+
+
 def test_what_one_kind_of_account_cant_carry_goes_to_another():
     world = World(retry=0, a=[[Unsuited("x: no GIF")]], b=[])
     assert world.run() == ANSWER
