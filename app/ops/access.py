@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+from typing import TYPE_CHECKING
 
 from flask import Request
 
 from app.api.auth import shown_keys
 from app.api.errors import ApiError
+
+if TYPE_CHECKING:
+    from app.ops.admin.throttle import Throttle
 
 CLOSED = "The admin pages are closed: set ADMIN_API_KEY to open them."
 NOT_LOCAL = "Without ADMIN_API_KEY the admin pages answer only to a loopback address."
@@ -26,6 +30,8 @@ class AdminAccess:
         self.admin_key = admin_key
         self._digest = hashlib.sha256(admin_key.encode()).digest() if admin_key else b""
         self._on_loopback = on_loopback
+        self.throttle: Throttle | None = None
+        """Slows down who guesses, wherever the key is asked for; put in by who has the store."""
 
     @property
     def open(self) -> bool:
@@ -33,13 +39,30 @@ class AdminAccess:
         return not self._digest and self._on_loopback
 
     def check(self, request: Request) -> None:
-        """Raise `ApiError` 401 or 403 unless ``request`` may look."""
+        """Raise `ApiError` 401, 403 or 429 unless ``request`` may look."""
         if self.open:
             self.check_host(request)
         elif not self._digest:
             raise ApiError(403, CLOSED)
-        elif not any(map(self.is_key, shown_keys(request))):
+        elif not self.try_keys(request, shown_keys(request)):
             raise ApiError(401, "The admin key is required, as x-api-key or Bearer.")
+
+    def try_keys(self, request: Request, shown: list[str]) -> bool:
+        """Tell whether one of ``shown`` is the admin key, and count a wrong guess.
+
+        Raises `ApiError` 429 after too many of them, whatever is shown now.
+        """
+        if not shown:
+            return False
+        address = request.remote_addr or ""
+        wait = self.throttle.wait(address) if self.throttle else 0.0
+        if wait > 0:
+            raise ApiError(429, "Too many wrong keys; try again in a minute.", retry_after=wait)
+        if any(map(self.is_key, shown)):
+            return True
+        if self.throttle:
+            self.throttle.wrong(address)
+        return False
 
     def is_key(self, shown: str) -> bool:
         """Tell whether ``shown`` is the admin key, in the same time for every wrong one."""

@@ -5,6 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app import create_app
 from app.config import load_settings
+from app.ops.admin.throttle import PER_ADDRESS, WINDOW
 from app.ops.metrics import MOST_REASONS, Metrics
 
 
@@ -135,3 +136,21 @@ def test_who_may_read_it(make, settings, headers, status):
     assert answer.status_code == status
     if status != 200:
         assert answer.json["error"]["type"] in ("authentication_error", "permission_error")
+
+
+def test_guessing_the_key_is_slowed_down_as_on_the_dashboard(make):
+    client = make(ADMIN_API_KEY="secret-key")
+    right, wrong = {"x-api-key": "secret-key"}, {"authorization": "Bearer guess"}
+
+    def status(headers, path="/metrics", address="10.0.0.1"):
+        return client.get(path, headers=headers, environ_base={"REMOTE_ADDR": address}).status_code
+
+    # A scraper without a key does not guess.
+    assert [status({}) for _ in range(PER_ADDRESS + 1)] == [401] * (PER_ADDRESS + 1)
+    assert [status(wrong) for _ in range(100)] == [401] * PER_ADDRESS + [429] * (100 - PER_ADDRESS)
+    refused = client.get("/metrics", headers=right, environ_base={"REMOTE_ADDR": "10.0.0.1"})
+    assert refused.status_code == 429
+    assert 1 <= int(refused.headers["retry-after"]) <= WINDOW
+    # One count for both doors, and none for others' addresses.
+    assert status(right, "/admin/api/accounts") == 429
+    assert [status(right, address="10.0.0.2") for _ in range(20)] == [200] * 20

@@ -33,11 +33,12 @@ class Dashboard:
         readiness: Callable[[], tuple[bool, dict[str, Any]]],
     ) -> None:
         self.history = History(store)
+        access.throttle = Throttle(store)
         self._parts = Parts(
             pool,
             Reader(store, self.history),
             Actions(pool, upstream),
-            Guard(access, Sessions(access.admin_key), Throttle(store)),
+            Guard(access, Sessions(access.admin_key)),
             readiness,
         )
 

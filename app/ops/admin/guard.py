@@ -10,7 +10,6 @@ from app.api.auth import shown_keys
 from app.api.errors import ApiError
 from app.ops.access import AdminAccess
 from app.ops.admin.session import Session, Sessions
-from app.ops.admin.throttle import Throttle
 
 FOREIGN = "This request comes from another site and was not carried out."
 STALE = "The form is out of date; reload the page and try again."
@@ -25,10 +24,9 @@ class Guard:
     else's changes must come from the dashboard's own pages and bring their token along.
     """
 
-    def __init__(self, access: AdminAccess, sessions: Sessions, throttle: Throttle) -> None:
+    def __init__(self, access: AdminAccess, sessions: Sessions) -> None:
         self.access = access
         self.sessions = sessions
-        self.throttle = throttle
 
     def let_in(self, request: Request, session: Session) -> None:
         """Raise `ApiError` 401, 403 or 429 unless ``request`` may go on."""
@@ -37,7 +35,7 @@ class Guard:
             if request.method == "POST" and not _is_script(request):
                 self.check_form(request, session)
         elif shown_keys(request):
-            self._check_keys(request)
+            self.access.check(request)
         elif session.logged_in and self.access.admin_key:
             if request.method == "POST":
                 self.check_form(request, session)
@@ -50,10 +48,8 @@ class Guard:
         Raises `ApiError` 403 for a form from elsewhere and 429 after too many wrong keys.
         """
         self.check_form(request, session)
-        self._check_throttle(request)
-        if self.access.is_key(request.form.get("key", "").strip()):
+        if self.access.try_keys(request, [request.form.get("key", "").strip()]):
             return self.sessions.fresh(logged_in=True)
-        self.throttle.wrong(request.remote_addr or "")
         return None
 
     def check_form(self, request: Request, session: Session) -> None:
@@ -63,20 +59,6 @@ class Guard:
         token = request.headers.get(FORM_HEADER) or request.form.get(FORM_FIELD, "")
         if session.new or not self.sessions.is_form_token(session, token):
             raise ApiError(403, STALE)
-
-    def _check_keys(self, request: Request) -> None:
-        self._check_throttle(request)
-        try:
-            self.access.check(request)
-        except ApiError as error:
-            if error.status == 401:
-                self.throttle.wrong(request.remote_addr or "")
-            raise
-
-    def _check_throttle(self, request: Request) -> None:
-        wait = self.throttle.wait(request.remote_addr or "")
-        if wait > 0:
-            raise ApiError(429, "Too many wrong keys; try again in a minute.", retry_after=wait)
 
 
 def is_https(request: Request) -> bool:
