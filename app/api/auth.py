@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from flask import Request
 
 from app.api.errors import ApiError
+from app.api.guesses import Guesses
 
 HASH_PREFIX = "sha256:"
 
@@ -22,6 +23,7 @@ class ClientKeys:
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._digests = tuple(_digest_of(key) for key in keys)
+        self._guesses = Guesses("client")
 
     def check(self, request: Request) -> str:
         """Return the label of the key that ``request`` shows, by either header.
@@ -37,6 +39,8 @@ class ClientKeys:
             # No early end: how long it takes must not tell which key came close.
             if sum(hmac.compare_digest(digest, known) for known in self._digests):
                 return digest.hex()[:8]
+        if shown:
+            self._guesses.wrong(request.remote_addr or "an unknown address")
         raise ApiError(401, "invalid x-api-key" if shown else "x-api-key header is required")
 
 

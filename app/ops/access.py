@@ -11,6 +11,7 @@ from flask import Request
 
 from app.api.auth import shown_keys
 from app.api.errors import ApiError
+from app.api.guesses import Guesses
 
 if TYPE_CHECKING:
     from app.ops.admin.throttle import Throttle
@@ -30,6 +31,7 @@ class AdminAccess:
         self.admin_key = admin_key
         self._digest = hashlib.sha256(admin_key.encode()).digest() if admin_key else b""
         self._on_loopback = on_loopback
+        self._guesses = Guesses("admin")
         self.throttle: Throttle | None = None
         """Slows down who guesses, wherever the key is asked for; put in by who has the store."""
 
@@ -60,6 +62,7 @@ class AdminAccess:
             raise ApiError(429, "Too many wrong keys; try again in a minute.", retry_after=wait)
         if any(map(self.is_key, shown)):
             return True
+        self._guesses.wrong(address or "an unknown address")
         if self.throttle:
             self.throttle.wrong(address)
         return False
