@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from app.relay.trace import Trace
 
@@ -85,11 +85,21 @@ class Listener(Protocol):
         ...
 
 
+@runtime_checkable
+class RefusalListener(Protocol):
+    """Hears of requests that were not let in, too; others must not, as anybody can cause them."""
+
+    def refused(self, fields: Mapping[str, Any]) -> None:
+        """One was refused; ``fields`` are those of `app.api.refusals`."""
+        ...
+
+
 class Recorder:
     """Tells the listeners; one that fails costs the request nothing. Thread-safe."""
 
     def __init__(self, listeners: Sequence[Listener] = ()) -> None:
         self._listeners = tuple(listeners)
+        self._of_refusals = [one for one in listeners if isinstance(one, RefusalListener)]
         self._lock = threading.Lock()
         self._live: dict[RequestRecord, None] = {}
 
@@ -117,6 +127,14 @@ class Recorder:
                 listener.finished(record, fields)
             except Exception:
                 log.exception("noting the end of %s failed", record.request_id)
+
+    def refused(self, fields: Mapping[str, Any]) -> None:
+        """Tell of a request that was not let in."""
+        for listener in self._of_refusals:
+            try:
+                listener.refused(fields)
+            except Exception:
+                log.exception("noting the end of %s failed", fields["request_id"])
 
     def live(self) -> list[RequestRecord]:
         """Return the requests under way, the oldest first."""

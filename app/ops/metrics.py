@@ -30,6 +30,8 @@ MOST_SLOTS = 1000
 MOST_REASONS = 100
 """Different outcomes of attempts that are told apart: Google may invent reasons at will."""
 OTHER = "other"
+PATHS = ("/v1/messages", "/v1/messages/count_tokens", "/v1/models")
+"""Paths that are told apart where clients can ask for any."""
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
 FIRST_EVENT = (0.1, 0.2, 0.4, 0.7, 1, 1.5, 2, 3, 5, 8, 13, 20, 30, 60, 120)
 _STATES = ("ready", "cooling", "ejected", "unusable", "disabled")
@@ -53,6 +55,12 @@ class Metrics:
             "gateway_requests",
             "Requests answered, by what became of them.",
             ("path", "model", "status", "outcome"),
+            registry=registry,
+        )
+        self.refusals = Counter(
+            "gateway_refused",
+            "Requests of the API that were not let in: no key, not valid, above a client's limit.",
+            ("path", "status", "outcome"),
             registry=registry,
         )
         self.seconds = Histogram(
@@ -122,6 +130,15 @@ class Metrics:
             self.retries_refused.inc()
         if fields["keepalives"]:
             self.keepalives.inc(fields["keepalives"])
+
+    def refused(self, fields: Mapping[str, Any]) -> None:
+        """Count a request that was not let in: apart, so that guessing hides no failures."""
+        path = fields["path"] if fields["path"] in PATHS else OTHER
+        status, outcome = fields["status"], fields["outcome"]
+        if status < 500:
+            self._child(self.refusals, path, str(status), outcome).inc()
+        else:  # a fault of ours is no refusal
+            self._child(self.requests, path, OTHER, str(status), outcome).inc()
 
     def text(self, *collectors: Any) -> bytes:
         """Return the exposition: the counts of all workers, and what ``collectors`` see now."""

@@ -34,3 +34,15 @@ class RequestLog:
             fields["ms"],
             extra={"fields": dict(fields)},
         )
+
+    def refused(self, fields: Mapping[str, Any]) -> None:
+        """Write the line of a request that was not let in: it has no model and no attempts."""
+        log.info(
+            "%s %s %d %s: %s, not let in",
+            fields["request_id"],
+            fields["path"],
+            fields["status"],
+            fields["outcome"],
+            fields["method"],
+            extra={"fields": dict(fields)},
+        )

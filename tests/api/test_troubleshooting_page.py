@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.api.errors import STATUSES, TYPES
+from app.api.refusals import OUTCOMES
 from app.relay.errors import Failure
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,6 +100,8 @@ def test_every_outcome_has_its_row():
             r"^\| `(\w+)` \| (\d+) \| `(\w+)` \|", section, re.M
         )
     }
+    failures = {failure.value: STATUSES[failure] for failure in Failure}
+    refusals = {outcome: status for status, outcome in OUTCOMES.items()}
     assert table == {
-        failure.value: (STATUSES[failure], TYPES[STATUSES[failure]]) for failure in Failure
+        outcome: (status, TYPES[status]) for outcome, status in {**failures, **refusals}.items()
     }

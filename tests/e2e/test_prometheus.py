@@ -91,6 +91,7 @@ def drive(gateway):
     for _ in range(4):
         assert requests.post(url, json=body(LONG, stream=True), timeout=30).ok
     assert requests.post(f"{url}/count_tokens", json=body(str(time.time())), timeout=30).ok
+    assert requests.post(url, json={}, timeout=30).status_code == 400
 
 
 @pytest.fixture(scope="module")
