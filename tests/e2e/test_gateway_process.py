@@ -171,6 +171,8 @@ def test_events_leave_as_they_arrive(gateway, simulator):
             break
     assert seen[0] == b"event: message_start"
     answer.close()
+    line = running.wait_for_line(re.compile(answer.headers["request-id"]))
+    assert " /v1/messages 200 client gone: " in line
 
 
 def test_keepalives_fill_the_silence_and_cost_no_status(gateway, simulator):
@@ -197,7 +199,7 @@ def test_a_client_that_hangs_up_frees_the_account_within_a_second(gateway, simul
         connection.close()
         assert simulator.wait_for(lambda: simulator.in_flight("key-a") == 0, 10)
         assert time.monotonic() - gone < 1.0
-        running.wait_for_line(re.compile(r"client gone"), timeout=2)
+        running.wait_for_line(re.compile(r" /v1/messages 499 client gone: "), timeout=2)
 
 
 def test_two_hundred_at_once_never_exceed_an_accounts_concurrency(gateway, simulator):
@@ -255,7 +257,9 @@ def test_streams_that_outlive_the_drain_end_with_an_error_event(gateway, simulat
     rest = list(lines)
     assert rest[-3] == b"event: error"
     assert json.loads(rest[-2].removeprefix(b"data: "))["error"]["type"] == "overloaded_error"
-    assert running.process.wait(15) == 0
+    assert running.wait(15) == 0
+    assert answer.status_code == 200
+    assert f"{answer.headers['request-id']} /v1/messages 503 stopping: " in running.output
 
 
 @pytest.mark.parametrize(
