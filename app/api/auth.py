@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 from collections.abc import Iterable
 
 from flask import Request
 
 from app.api.errors import ApiError
 from app.api.guesses import Guesses
+
+log = logging.getLogger("gateway.api")
 
 HASH_PREFIX = "sha256:"
 
@@ -24,6 +27,7 @@ class ClientKeys:
     def __init__(self, keys: Iterable[str]) -> None:
         self._digests = tuple(_digest_of(key) for key in keys)
         self._guesses = Guesses("client")
+        self._proxy_told = False
 
     def check(self, request: Request) -> str:
         """Return the label of the key that ``request`` shows, by either header.
@@ -32,6 +36,7 @@ class ClientKeys:
         `ApiError` 401 unless the key is valid.
         """
         if not self._digests:
+            self._look_for_a_proxy(request)
             return ""
         shown = shown_keys(request)
         for key in shown:
@@ -42,6 +47,15 @@ class ClientKeys:
         if shown:
             self._guesses.wrong(request.remote_addr or "an unknown address")
         raise ApiError(401, "invalid x-api-key" if shown else "x-api-key header is required")
+
+    def _look_for_a_proxy(self, request: Request) -> None:
+        # On loopback nobody else is let in, unless a proxy on this machine lets them through.
+        if not self._proxy_told and "x-forwarded-for" in request.headers:
+            self._proxy_told = True
+            log.warning(
+                "requests come through a proxy (X-Forwarded-For), and without CLIENT_API_KEYS "
+                "whoever reaches it is let in: set them"
+            )
 
 
 def shown_keys(request: Request) -> list[str]:

@@ -273,3 +273,24 @@ def test_the_envelope_of_an_event_is_that_of_an_answer():
     assert json.loads(json.dumps(ApiError(502, "why").body("req_test"))) == envelope(
         "api_error", "why"
     )
+
+
+def test_a_proxy_in_front_of_a_gateway_without_keys_is_told_of_once(caplog):
+    def look(keys, headers):
+        with Flask("test").test_request_context("/", headers=headers):
+            return keys.check(request)
+
+    forwarded = {"x-forwarded-for": "203.0.113.7"}
+    keys = ClientKeys([])
+    assert look(keys, {}) == ""
+    assert caplog.messages == []
+    assert [look(keys, forwarded) for _ in range(3)] == ["", "", ""]
+    assert look(ClientKeys(["a-key"]), {**forwarded, "x-api-key": "a-key"}) != ""
+    assert [(one.name, one.levelname, one.getMessage()) for one in caplog.records] == [
+        (
+            "gateway.api",
+            "WARNING",
+            "requests come through a proxy (X-Forwarded-For), and without CLIENT_API_KEYS whoever "
+            "reaches it is let in: set them",
+        )
+    ]
