@@ -25,6 +25,8 @@ from app.pool.account import Account
 from app.pool.pool import ClientPool
 from app.pool.snapshot import AccountView
 
+ALONE = "with STATE_URL=memory:// a running gateway can't be heard or told from here"
+
 
 @dataclass(frozen=True)
 class _Checked:
@@ -45,6 +47,7 @@ def accounts_commands(pool: ClientPool, upstream: Upstream, fill: Callable[[], N
     def list_accounts(as_json: bool) -> None:
         """Show every account: state, what cools down and until when, what is left."""
         views = pool.snapshot()
+        away = pool.uninformed
         if as_json:
             click.echo(json.dumps([account_fields(view) for view in views], indent=2))
         elif not views:
@@ -54,6 +57,13 @@ def accounts_commands(pool: ClientPool, upstream: Upstream, fill: Callable[[], N
                 ("NAME", "KIND", "STATE", "WHY, AND UNTIL WHEN"),
                 [(view.name, view.kind, view.state, _described(view)) for view in views],
             )
+        if away:
+            raise click.ClickException(
+                "the state store (STATE_URL) does not answer: what running gateways know of the "
+                "accounts is missing here"
+            )
+        if not pool.leasing.shared:
+            click.echo(f"Note: {ALONE}; its view is at /admin/.", err=True)
 
     @group.command("check")
     @click.argument("name", required=False)
@@ -77,30 +87,7 @@ def accounts_commands(pool: ClientPool, upstream: Upstream, fill: Callable[[], N
             )
         sys.exit(0 if all(each.ok for each in found) else 1)
 
-    @group.command("disable")
-    @click.argument("name")
-    def disable(name: str) -> None:
-        """Use NAME no more until it is enabled."""
-        pool.disable(_find(pool, name).name)
-        click.echo(f"{name} is disabled.")
-
-    @group.command("enable")
-    @click.argument("name")
-    def enable(name: str) -> None:
-        """Use NAME again, whatever was said of it."""
-        pool.enable(_find(pool, name).name)
-        click.echo(f"{name} is enabled.")
-
-    @group.group("cool-down")
-    def cool_down() -> None:
-        """Cooldowns."""
-
-    @cool_down.command("clear")
-    @click.argument("name")
-    def clear(name: str) -> None:
-        """End the cooldowns of NAME."""
-        pool.clear_cooldowns(_find(pool, name).name)
-        click.echo(f"{name} has no cooldown any more.")
+    _add_verdicts(group, pool)
 
     @group.command("login")
     @click.argument("name")
@@ -122,6 +109,51 @@ def accounts_commands(pool: ClientPool, upstream: Upstream, fill: Callable[[], N
         click.echo(f"{name} is logged in: {account.credentials} was written.")
 
     return group
+
+
+def _add_verdicts(group: AppGroup, pool: ClientPool) -> None:
+    """Add the commands that tell the running gateways something."""
+
+    @group.command("disable")
+    @click.argument("name")
+    def disable(name: str) -> None:
+        """Use NAME no more until it is enabled."""
+        _say(pool, pool.disable, _find(pool, name))
+        click.echo(f"{name} is disabled.")
+
+    @group.command("enable")
+    @click.argument("name")
+    def enable(name: str) -> None:
+        """Use NAME again, whatever was said of it."""
+        account = _find(pool, name)
+        if account.disabled:
+            raise click.ClickException(
+                f"{name} is disabled in its definition; remove `disabled` there"
+            )
+        _say(pool, pool.enable, account)
+        click.echo(f"{name} is enabled.")
+
+    @group.group("cool-down")
+    def cool_down() -> None:
+        """Cooldowns."""
+
+    @cool_down.command("clear")
+    @click.argument("name")
+    def clear(name: str) -> None:
+        """End the cooldowns of NAME."""
+        _say(pool, pool.clear_cooldowns, _find(pool, name))
+        click.echo(f"{name} has no cooldown any more.")
+
+
+def _say(pool: ClientPool, say: Callable[[str], bool], account: Account) -> None:
+    """Have ``say`` tell the running gateways of ``account``; ends the command if it can't."""
+    if not pool.leasing.shared:
+        raise click.ClickException(f"{ALONE}, so nothing was changed: use its dashboard, /admin/")
+    if not say(account.name):
+        raise click.ClickException(
+            f"nothing was changed for {account.name}: the state store (STATE_URL) can't be "
+            "written; is it up, and is there space on its disk?"
+        )
 
 
 def _find(pool: ClientPool, name: str) -> Account:

@@ -53,11 +53,24 @@ class Ledger:
         self._store = guarded(store)
         self._seen: set[str] = set()
 
-    def write(self, account: Account, digests: Digests, now: float, records: Records) -> None:
-        """Store ``records`` of ``account``, and tell the other processes."""
+    @property
+    def failing(self) -> bool:
+        """Whether the store did not answer when it was last asked."""
+        return self._store.failing
+
+    def write(self, account: Account, digests: Digests, now: float, records: Records) -> bool:
+        """Store ``records`` of ``account``, and tell the other processes.
+
+        Returns whether they are in the store; if not, they will be once it is back.
+        """
+        keys = []
         for key, record, ttl in _entries(account.name, digests, now, records):
             self._store.put_many({key: json.dumps(record)}, ttl)
+            keys.append(key)
+        # With nothing to write, it is what could not be read that may be missing.
+        stored = not (self._store.owes(keys) if keys else self._store.failing)
         self._store.announce()
+        return stored
 
     def restore(self, account: Account, digests: Digests, now: float, records: Records) -> None:
         """Store those of ``records`` again that the last `read` did not find."""

@@ -199,26 +199,34 @@ class ClientPool:
         """Use ``project`` of ``account`` no more, until the definition changes or `enable`."""
         self._mark(account, project, reason)
 
-    def disable(self, name: str, reason: str = "disabled by an operator") -> None:
-        """Use the account no more until `enable`; raises KeyError for an unknown name."""
-        self._put_mark(self._members[name], Mark(ANY, "disabled", reason, self._clock(), ""))
+    # What an operator says counts here at once. Each returns whether the store has it, too; if
+    # not, it is stored when the store is back, unless this process ends before.
 
-    def enable(self, name: str) -> None:
+    def disable(self, name: str, reason: str = "disabled by an operator") -> bool:
+        """Use the account no more until `enable`; raises KeyError for an unknown name."""
+        member = self._members[name]
+        mark = Mark(ANY, "disabled", reason, self._clock(), "")
+        if member.mark(mark):
+            self._changed()
+        # Also when it is here already: the store may have missed it.
+        return self._write(member, Records(marks=[mark]))
+
+    def enable(self, name: str) -> bool:
         """Take back every verdict on the account; raises KeyError for an unknown name."""
         member = self._members[name]
         now = self._clock()
         projects = member.unmark() | {ANY}
         self._changed()
         marks = [Mark(project, "usable", "", now, "") for project in sorted(projects)]
-        self._write(member, Records(marks=marks))
+        return self._write(member, Records(marks=marks))
 
-    def clear_cooldowns(self, name: str) -> None:
+    def clear_cooldowns(self, name: str) -> bool:
         """End the account's cooldowns and ejections; raises KeyError for an unknown name."""
         member = self._members[name]
         now = self._clock()
         lifted = member.lift_cooldowns(now)
         self._changed()
-        self._write(member, lifted)
+        return self._write(member, lifted)
 
     # Accounts
 
@@ -317,6 +325,11 @@ class ClientPool:
         return self.leasing.failing
 
     @property
+    def uninformed(self) -> bool:
+        """Whether the store, and so what other processes learn, could not be asked last time."""
+        return self._ledger.failing
+
+    @property
     def waiting(self) -> int:
         """How many requests wait for a slot."""
         return self._room.waiting
@@ -410,8 +423,8 @@ class ClientPool:
         self._write(member, Records(marks=[mark]))
         return True
 
-    def _write(self, member: Member, records: Records) -> None:
-        self._ledger.write(member.account, member.digests, self._clock(), records)
+    def _write(self, member: Member, records: Records) -> bool:
+        return self._ledger.write(member.account, member.digests, self._clock(), records)
 
     def _confirmed(self, member: Member, limit: Limit, now: float) -> Limit:
         """Return ``limit``, trusted if our own count explains the refusal."""

@@ -3,6 +3,7 @@
 import json
 import stat
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,7 +16,8 @@ from app.ops.login import LoginError, log_in
 from app.pool.cooldown import Exhausted
 from app.pool.pool import ClientPool, Wanted
 from app.pool.sources import load_accounts
-from app.pool.state import open_store
+from app.pool.state import StateError, open_store
+from app.pool.state.sqlite import SqliteStore
 from app.simulator.server import Simulator
 
 ACCOUNTS = """
@@ -49,6 +51,17 @@ def settings(tmp_path, simulator):
 def run(settings):
     def command(*words):
         return create_app(settings).test_cli_runner().invoke(args=["accounts", *words])
+
+    return command
+
+
+@pytest.fixture
+def run_with(settings):
+    """Run a command with another STATE_URL."""
+
+    def command(state_url, *words):
+        app = create_app(replace(settings, state_url=state_url))
+        return app.test_cli_runner().invoke(args=["accounts", *words])
 
     return command
 
@@ -103,6 +116,75 @@ def test_what_is_said_reaches_a_running_worker(run, worker_pool):
     assert states()[name] == "cooling"
     assert run("cool-down", "clear", name).exit_code == 0
     assert states()[name] == "ready"
+
+
+SAYINGS = [("disable", "good"), ("enable", "good"), ("cool-down", "clear", "good")]
+UNWRITTEN = (
+    "Error: nothing was changed for good: the state store (STATE_URL) can't be written; "
+    "is it up, and is there space on its disk?\n"
+)
+
+
+def errors_of(result):
+    """Return what it says on standard error, and nothing elsewhere."""
+    assert result.stdout == ""
+    return result.stderr
+
+
+@pytest.mark.parametrize("words", SAYINGS)
+def test_what_no_store_took_did_not_happen(words, run_with):
+    result = run_with("redis://127.0.0.1:1/0", *words)
+    assert (result.exit_code, errors_of(result)) == (1, UNWRITTEN)
+
+
+@pytest.mark.parametrize("words", SAYINGS)
+def test_memory_of_another_process_is_out_of_reach(words, run_with):
+    result = run_with("memory://", *words)
+    assert (result.exit_code, errors_of(result)) == (
+        1,
+        "Error: with STATE_URL=memory:// a running gateway can't be heard or told from here, "
+        "so nothing was changed: use its dashboard, /admin/\n",
+    )
+
+
+@pytest.mark.parametrize("words", SAYINGS[:2])
+def test_a_full_disk_takes_nothing(words, run, worker_pool, monkeypatch):
+    monkeypatch.setattr(SqliteStore, "put_many", full)
+    result = run(*words)
+    assert (result.exit_code, errors_of(result)) == (1, UNWRITTEN)
+    worker_pool.sync()
+    assert [view.state for view in worker_pool.snapshot()] == ["ready", "ready"]
+
+
+def full(*_):
+    raise StateError("the state file does not answer: database or disk is full")
+
+
+def test_the_list_says_what_it_could_not_ask(run_with):
+    result = run_with("redis://127.0.0.1:1/0", "list")
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["NAME", "good", "dead"]
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "Error: the state store (STATE_URL) does not answer: what running gateways know of the "
+        "accounts is missing here\n",
+    )
+    alone = run_with("memory://", "list", "--json")
+    assert [each["name"] for each in json.loads(alone.stdout)] == ["good", "dead"]
+    assert (alone.exit_code, alone.stderr) == (
+        0,
+        "Note: with STATE_URL=memory:// a running gateway can't be heard or told from here; "
+        "its view is at /admin/.\n",
+    )
+
+
+def test_what_its_definition_disables_is_not_enabled_here(run, tmp_path):
+    text = ACCOUNTS.replace('name = "good"', 'name = "good"\ndisabled = true')
+    (tmp_path / "accounts.toml").write_text(text)
+    result = run("enable", "good")
+    assert (result.exit_code, errors_of(result)) == (
+        1,
+        "Error: good is disabled in its definition; remove `disabled` there\n",
+    )
 
 
 @pytest.mark.parametrize(

@@ -461,6 +461,27 @@ def test_an_account_disabled_in_its_file_is_enabled_there(make):
     assert "accounts file" in done["message"]
 
 
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        ("disable", "good is disabled: it gets no new requests."),
+        ("enable", "good is in use again."),
+        ("clear", "good has no cooldown any more."),
+    ],
+)
+def test_an_action_that_the_store_did_not_take_failed(make, action, message):
+    client = make(ADMIN_API_KEY=KEY, STATE_URL="redis://127.0.0.1:1/0").test_client()
+    for _ in range(2):  # once more makes it no truer
+        done = act(client, action).json
+        assert (done["ok"], done["message"]) == (
+            False,
+            f"{message} But this holds in one worker only: the state store can't be written, and "
+            "the others learn of it when it can be again. Look at STATE_URL and the disk's free "
+            "space.",
+        )
+    assert done["account"]["state"] == ("disabled" if action == "disable" else "ready")
+
+
 @pytest.mark.parametrize("path", ["nobody/disable", "good/explode"])
 def test_unknown_accounts_and_actions(app, path):
     answer = app.test_client().post(f"/admin/api/accounts/{path}", headers={"x-api-key": KEY})

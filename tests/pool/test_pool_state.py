@@ -391,3 +391,30 @@ def test_a_value_that_overtakes_a_recovery_stays_the_last(kept, interrupted):
     assert kept.get_many(["key"]) == {"key": "new"}
     kept.recover()
     assert interrupted.get_many(["key"]) == {"key": "new"}
+
+
+class Fickle(MemoryStore):
+    """Takes no writes while ``full``."""
+
+    full = True
+
+    def put_many(self, values, ttl):
+        if self.full:
+            raise StateError("database or disk is full")
+        super().put_many(values, ttl)
+
+    def ping(self):
+        return not self.full
+
+
+def test_what_could_not_be_written_is_owed_until_it_is(clock):
+    inner = Fickle(clock=clock)
+    store = GuardedStore(inner, clock=clock)
+    store.put_many({"a": "old", "b": "1"}, 60)
+    assert (store.owes(["a"]), store.owes(["b", "c"]), store.owes(["c"])) == (True, True, False)
+    inner.full = False
+    store.put_many({"a": "new"}, 60)
+    assert store.owes(["a"]) is False
+    store.put_many({"c": "2"}, 60)
+    store.recover()
+    assert inner.get_many(["a", "b", "c"]) == {"a": "new", "b": "1", "c": "2"}

@@ -57,18 +57,18 @@ class Actions:
         raise UnknownAction(f"there is no account {name!r}")
 
     def _disable(self, account: Account) -> Done:
-        self._pool.disable(account.name)
-        return Done(True, f"{account.name} is disabled: it gets no new requests.")
+        stored = self._pool.disable(account.name)
+        return _done(stored, f"{account.name} is disabled: it gets no new requests.")
 
     def _enable(self, account: Account) -> Done:
         if account.disabled:
             return Done(False, f"{account.name} is disabled in the accounts file; change it there.")
-        self._pool.enable(account.name)
-        return Done(True, f"{account.name} is in use again.")
+        stored = self._pool.enable(account.name)
+        return _done(stored, f"{account.name} is in use again.")
 
     def _clear(self, account: Account) -> Done:
-        self._pool.clear_cooldowns(account.name)
-        return Done(True, f"{account.name} has no cooldown any more.")
+        stored = self._pool.clear_cooldowns(account.name)
+        return _done(stored, f"{account.name} has no cooldown any more.")
 
     def _refresh(self, account: Account) -> Done:
         if not has_token(account):
@@ -84,6 +84,17 @@ class Actions:
         if fault:
             return Done(False, f"{account.name} does not work: {fault}")
         return Done(True, f"{account.name} works: {note}.")
+
+
+def _done(stored: bool, message: str) -> Done:
+    """Return ``message``, and what is missing when it could not be ``stored``."""
+    if stored:
+        return Done(True, message)
+    return Done(
+        False,
+        f"{message} But this holds in one worker only: the state store can't be written, and the "
+        "others learn of it when it can be again. Look at STATE_URL and the disk's free space.",
+    )
 
 
 def has_token(account: Account) -> bool:

@@ -79,6 +79,10 @@ class GuardedStore:
                 # Nobody knows which of the two comes last: this one is written once more.
                 self._keep({overtaken: values[overtaken]}, ends)
 
+    def owes(self, keys: Iterable[str]) -> bool:
+        """Tell whether one of ``keys`` is yet to be written."""
+        return any(key in self._unwritten for key in keys)
+
     def delete(self, keys: Iterable[str]) -> None:
         """Remove ``keys``, if the store can."""
         unwanted = list(keys)
