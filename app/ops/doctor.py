@@ -165,8 +165,10 @@ def _store(settings: Settings) -> Iterator[Finding]:
     kind = settings.state_url.partition(":")[0]
     if not works:
         yield Finding(
-            "fail", "state", f"the {kind} store does not answer",
-            "start it, or mend STATE_URL; meanwhile each worker goes by its own view",
+            "fail", "state",
+            f"the {kind} store " + ("can't be written" if kind == "sqlite" else "does not answer"),
+            ("free space on its disk" if kind == "sqlite" else "start it")
+            + ", or mend STATE_URL; meanwhile each worker goes by its own view",
         )  # fmt: skip
     elif skew > SKEW:
         said = f"its clock differs from this machine's by {skew:.0f} s"

@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from app import create_app
 from app.config import load_settings
 from app.ops.doctor import gateway
+from app.pool.state import open_store
 from app.simulator.server import Simulator
 from tests.e2e.processes import ROOT, GatewayProcess
 
@@ -196,6 +198,23 @@ def test_a_running_gateway_is_recognised(run, tmp_path_factory):
         "",
     ) in found
     assert status == 0
+
+
+def test_a_full_disk_fails(run, tmp_path, monkeypatch):
+    open_store("sqlite:///var/state.db", tmp_path).close()
+
+    def full(_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("app.pool.state.sqlite._touch", full)
+    status, found = run(STATE_URL="sqlite:///var/state.db")
+    assert (
+        "fail",
+        "state",
+        "the sqlite store can't be written",
+        "free space on its disk, or mend STATE_URL; meanwhile each worker goes by its own view",
+    ) in found
+    assert status == 1
 
 
 def test_it_runs_where_the_application_can_not_start(tmp_path):

@@ -9,7 +9,10 @@ import threading
 from pathlib import Path
 
 import pytest
+import redis
 
+from app.pool.leasing import Leasing
+from app.pool.seats import Plan, Seat
 from app.pool.state import GuardedStore, MemoryStore, StateError, guarded, open_store
 from app.pool.state.opening import check_store
 from app.pool.state.redis_store import RedisStore
@@ -32,6 +35,7 @@ class RealTime:
 
 
 SCALE = 0.05
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
@@ -418,3 +422,126 @@ def test_what_could_not_be_written_is_owed_until_it_is(clock):
     store.put_many({"c": "2"}, 60)
     store.recover()
     assert inner.get_many(["a", "b", "c"]) == {"a": "new", "b": "1", "c": "2"}
+
+
+def test_what_can_only_be_read_is_read_and_not_well_again(clock, caplog):
+    inner = Fickle(clock=clock)
+    inner.full = False
+    inner.put_many({"p/a": "1"}, 600)
+    inner.full = True
+    store = GuardedStore(inner, clock=clock)
+    with caplog.at_level(logging.WARNING):
+        for turn in range(10):
+            store.recover()
+            store.put_many({f"b{turn}": "2"}, 600)
+            assert store.get_many(["p/a"]) == store.scan("p/") == {"p/a": "1"}
+            assert store.failing
+            clock.advance(1)
+        inner.full = False
+        store.recover()
+    assert not store.failing
+    assert inner.get_many(["b0", "b9"]) == {"b0": "2", "b9": "2"}
+    assert [message.partition(" (")[0] for message in caplog.messages] == [
+        "database or disk is full",
+        "the state store answers again",
+    ]
+
+
+NO_ROOM = """
+import logging, resource, sys, time
+from pathlib import Path
+from app.pool.state import open_store
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
+store = open_store("sqlite:///state.db", Path.cwd())
+store.put_many({"p/a": "1"}, 600)
+size = max(path.stat().st_size for path in Path.cwd().iterdir())
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+print(store.ping())
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+for turn in range(200):  # until the write-ahead log would have to grow
+    store.put_many({"p/a": "2" * 4000}, 600)
+    if store.failing:
+        break
+print(store.ping(), store.scan("p/") != {})
+for turn in range(5):
+    store.recover()
+    store.put_many({"p/b": "2"}, 600)
+print(store.ping(), store.failing)
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+store.recover()
+print(store.ping(), store.failing, store.get_many(["p/b"]))
+"""
+
+
+def test_a_disk_without_room(tmp_path):
+    """A limit on the size of files is what comes closest to a full disk."""
+    result = subprocess.run(
+        [sys.executable, "-c", NO_ROOM], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False, timeout=50,
+    )  # fmt: skip
+    lines = result.stdout.splitlines()
+    assert lines[:2] == ["True", "False True"], result.stderr
+    assert [line for line in lines if "failure(s)" not in line][2:] == [
+        "False True",
+        "the state store answers again",
+        "True False {'p/b': '2'}",
+    ]
+    assert len(lines) == 6
+
+
+def test_a_ping_writes_now_and_then_only(tmp_path, monkeypatch):
+    store = SqliteStore(tmp_path / "state.db")
+    turns = []
+    monkeypatch.setattr("app.pool.state.sqlite._touch", turns.append)
+    assert (store.ping(), store.ping(), store.ping(), len(turns)) == (True, True, True, 1)
+    store.put_many({"a": "1"}, 10)
+    assert (store.ping(), len(turns)) == (True, 1)
+    store.close()
+
+
+def test_a_ping_does_not_fail_for_another_process_that_writes(tmp_path):
+    store = SqliteStore(tmp_path / "state.db")
+    other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert store.ping() is True
+    other.close()
+    store.close()
+
+
+def test_a_full_redis_is_not_well(redis_server):
+    store = RedisStore(redis_server.url)
+    client = redis.Redis.from_url(redis_server.url)
+    try:
+        assert store.ping() is True
+        client.config_set("maxmemory", 1)
+        assert store.ping() is False
+    finally:
+        client.config_set("maxmemory", 0)
+        client.close()
+    assert store.ping() is True
+    store.close()
+
+
+def test_a_book_on_a_full_disk_is_not_taken_up_again(tmp_path):
+    """What writes no row does not notice the disk: `renew`, mostly."""
+    store = SqliteStore(tmp_path / "state.db")
+    leasing = Leasing(store.leases, store.now)
+    leasing.renew()
+    assert not leasing.failing
+    rows = [("INSERT", "leases"), ("UPDATE", "holders"), ("INSERT", "holders")]
+    fill = "".join(
+        f"CREATE TEMP TRIGGER {what}_{table} BEFORE {what} ON {table} "
+        "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END;"
+        for what, table in rows
+    )
+    store.leases.file.run(lambda connection: connection.executescript(fill))
+    leasing.take(Plan(((Seat("a", 1),),), "in_order"), "token", None)
+    leasing.give_back("token", "a")
+    for _ in range(3):
+        leasing.renew()
+        assert leasing.failing
+    empty = "".join(f"DROP TRIGGER {what}_{table};" for what, table in rows)
+    store.leases.file.run(lambda connection: connection.executescript(empty))
+    leasing.renew()
+    assert not leasing.failing
+    store.close()

@@ -26,6 +26,9 @@ class Breaker:
 
     ``strikes`` failures in a row open it. A call that takes long is none: the store has its own
     patience for each step, and a process with too much to do is slow with a swift store, too.
+
+    Calls that only read go on where only writes fail, as on a full disk; their success does not
+    mend it.
     """
 
     def __init__(
@@ -40,40 +43,54 @@ class Breaker:
         self._clock = clock
         self._lock = threading.Lock()
         self._open_until = 0.0
+        self._unwritable_until = 0.0
+        self._unwritable = False
         self._failures = 0
         self._silent_until = 0.0
         self._untold = 0
         self.failing = False
         """Whether the last call failed, or was not even made."""
 
-    def call(self, work: Callable[[], T], *, probe: bool = False, minor: bool = False) -> T:
+    def call(
+        self,
+        work: Callable[[], T],
+        *,
+        probe: bool = False,
+        minor: bool = False,
+        reading: bool = False,
+    ) -> T:
         """Return what ``work`` returns; raises `StateError` when it does, or at once when open.
 
         ``probe`` tries although it is open: nobody waits for the answer. A failure that is
-        ``minor`` does not open it: so short is the patience for it.
+        ``minor`` does not open it: so short is the patience for it. ``reading``: it writes nothing.
         """
-        if self._clock() < self._open_until and not probe:
+        until = self._open_until if reading else max(self._open_until, self._unwritable_until)
+        if self._clock() < until and not probe:
             self.failing = True
             raise StateError(f"{self._what} failed a moment ago")
         try:
             result = work()
         except StateError as error:
             if not minor:
-                self._failed(error)
+                self._failed(error, reading=reading)
             raise
-        self._mend()
+        if not (reading and self._unwritable):
+            self._mend()
         return result
 
-    def _failed(self, error: StateError) -> None:
+    def _failed(self, error: StateError, *, reading: bool) -> None:
         self.failing = True
+        self._unwritable = self._unwritable or not reading
         self._failures += 1
         if self._failures >= self._strikes:
-            self._open(error)
+            self._open(error, reading=reading)
 
-    def _open(self, error: StateError) -> None:
+    def _open(self, error: StateError, *, reading: bool) -> None:
         with self._lock:
             now = self._clock()
-            self._open_until = now + PAUSE
+            self._unwritable_until = now + PAUSE
+            if reading:
+                self._open_until = now + PAUSE
             self.failing = True
             self._untold += 1
             if now < self._silent_until:
@@ -88,7 +105,8 @@ class Breaker:
             return
         with self._lock:
             told, self._silent_until = self._silent_until, 0.0
-            self._open_until = 0.0
+            self._open_until = self._unwritable_until = 0.0
+            self._unwritable = False
             self.failing = False
         if told:
             log.warning("%s answers again", self._what)

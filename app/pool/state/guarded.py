@@ -58,7 +58,7 @@ class GuardedStore:
     def get_many(self, keys: Iterable[str]) -> dict[str, str]:
         """Return the values of those of ``keys`` that are there; what is known if it fails."""
         wanted = list(keys)
-        found = self._try(lambda: self._store.get_many(wanted)) or {}
+        found = self._try(lambda: self._store.get_many(wanted), reading=True) or {}
         if self._unwritten:
             found.update(self._waiting(wanted))
         return found
@@ -92,11 +92,11 @@ class GuardedStore:
 
     def scan(self, prefix: str) -> dict[str, str]:
         """Return every entry whose key begins with ``prefix``; {} when the store fails."""
-        return self._try(lambda: self._store.scan(prefix)) or {}
+        return self._try(lambda: self._store.scan(prefix), reading=True) or {}
 
     def announce(self) -> None:
         """Tell the other processes that there is news, if the store can."""
-        self._try(self._store.announce)
+        self._try(self._store.announce, reading=True)
 
     def on_news(self, tell: Callable[[], None]) -> None:
         """Have ``tell`` called when another process announced."""
@@ -105,7 +105,10 @@ class GuardedStore:
     def recover(self) -> None:
         """Try a store that failed again, and write what could not be written; nobody waits."""
         if self._breaker.failing:
-            self._try(self._checked, probe=True)
+            # Reading first: a store that is away is to stay closed for those who only read, too.
+            read = self._try(lambda: self._store.get_many(["ping"]), probe=True, reading=True)
+            if read is not None:
+                self._try(self._checked, probe=True)
         if self._unwritten and not self._breaker.failing:
             try:
                 self._write_kept()
@@ -113,7 +116,7 @@ class GuardedStore:
                 self._recovering = ""
 
     def ping(self) -> bool:
-        """Tell whether the store answers."""
+        """Tell whether the store can be read and written."""
         return self._store.ping()
 
     def close(self) -> None:
@@ -154,9 +157,11 @@ class GuardedStore:
         entries = ((key, self._unwritten.get(key)) for key in keys)
         return {key: entry[0] for key, entry in entries if entry and entry[1] > now}
 
-    def _try(self, work: Callable[[], T], *, probe: bool = False) -> T | None:
+    def _try(
+        self, work: Callable[[], T], *, probe: bool = False, reading: bool = False
+    ) -> T | None:
         try:
-            return self._breaker.call(work, probe=probe)
+            return self._breaker.call(work, probe=probe, reading=reading)
         except StateError:
             return None
 

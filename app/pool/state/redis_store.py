@@ -111,9 +111,9 @@ class RedisStore:
         self._link.listen(NEWS, tell)
 
     def ping(self) -> bool:
-        """Tell whether the server answers."""
+        """Tell whether the server answers and takes writes: a full one only answers."""
         try:
-            self._link.run(TO_SYNC, lambda client: client.ping())
+            self._link.run(TO_SYNC, lambda client: client.set(PREFIX + "ping", "", px=1000))
         except StateError:
             return False
         return True

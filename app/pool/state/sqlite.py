@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from app.pool.state.store import StateError
 
 KEYS_AT_ONCE = 500
 WRITES_PER_PURGE = 200
+PROVEN_FOR = 2.0
+"""Seconds for which a write that succeeded proves that others would."""
 MOST_ROWS = 200_000
 """A week's notes of a busy machine; the oldest go first."""
 
@@ -48,6 +51,7 @@ class SqliteStore:
     ) -> None:
         self._most_rows = most_rows
         self._writes = 0
+        self._proven_until = 0.0
         # NORMAL: a power cut may cost the last writes.
         self._file = SqliteFile(path, SCHEMA, pragmas=("synchronous = NORMAL",))
         self._clock = clock or self._shared_clock()
@@ -106,7 +110,7 @@ class SqliteStore:
                 if self._writes % WRITES_PER_PURGE == 1:
                     self._purge(connection, now)
 
-        self._file.run(write)
+        self._write(write)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove ``keys``; those that are not there are no error."""
@@ -116,7 +120,7 @@ class SqliteStore:
             with Writing(connection):
                 connection.executemany("DELETE FROM entries WHERE key = ?", unwanted)
 
-        self._file.run(remove)
+        self._write(remove)
 
     def scan(self, prefix: str) -> dict[str, str]:
         """Return every entry whose key begins with ``prefix``."""
@@ -125,9 +129,11 @@ class SqliteStore:
         return self._file.run(lambda connection: dict(connection.execute(query, bounds).fetchall()))
 
     def ping(self) -> bool:
-        """Tell whether the file can be read."""
+        """Tell whether the file can be read and written: a full disk can only be read."""
         try:
             self._file.run(lambda connection: connection.execute("SELECT 1 FROM entries LIMIT 1"))
+            if time.monotonic() >= self._proven_until:
+                self._write(_touch)
         except StateError:
             return False
         return True
@@ -165,6 +171,11 @@ class SqliteStore:
 
         return SteadyClock(self._file.run(agree))
 
+    def _write(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        self._proven_until = 0.0
+        self._file.run(work)
+        self._proven_until = time.monotonic() + PROVEN_FOR
+
     def _purge(self, connection: sqlite3.Connection, now: float) -> None:
         connection.execute("DELETE FROM entries WHERE expires <= ?", (now,))
         (rows,) = connection.execute("SELECT count(*) FROM entries").fetchone()
@@ -174,3 +185,17 @@ class SqliteStore:
                 "(SELECT key FROM entries ORDER BY written LIMIT ?)",
                 (rows - self._most_rows,),
             )
+
+
+def _touch(connection: sqlite3.Connection) -> None:
+    """Write one page: an entry that has expired already, and differs from the last one."""
+    try:
+        connection.execute(
+            "INSERT INTO entries (key, value, expires, written) VALUES ('ping', ?, 0, 0) "
+            "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (str(time.time_ns()),),
+        )
+    except sqlite3.OperationalError as error:
+        # Another process is just writing: then it can be written.
+        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            raise

@@ -192,6 +192,10 @@ class SqliteLeases:
                 self._bury(connection, now, anyway=True)
                 fresh = not connection.execute("SELECT 1 FROM holders LIMIT 1").fetchone()
                 me = self._alive(connection, now, anyway=True)
+                if forced:  # something failed: only a write tells whether a full disk has room
+                    connection.execute(
+                        "UPDATE holders SET expires = ? WHERE id = ?", (now + self._ttl, me)
+                    )
                 known = dict(
                     connection.execute("SELECT token, account FROM leases WHERE holder = ?", (me,))
                 )

@@ -68,7 +68,7 @@ class StateStore(Protocol):
         ...
 
     def ping(self) -> bool:
-        """Tell whether the store answers; never raises."""
+        """Tell whether the store can be read and written; never raises."""
         ...
 
     def close(self) -> None:
