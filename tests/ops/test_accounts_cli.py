@@ -2,6 +2,8 @@
 
 import json
 import stat
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -19,6 +21,7 @@ from app.pool.sources import load_accounts
 from app.pool.state import StateError, open_store
 from app.pool.state.sqlite import SqliteStore
 from app.simulator.server import Simulator
+from tests.e2e.processes import ROOT
 
 ACCOUNTS = """
 [[account]]
@@ -185,6 +188,33 @@ def test_what_its_definition_disables_is_not_enabled_here(run, tmp_path):
         1,
         "Error: good is disabled in its definition; remove `disabled` there\n",
     )
+
+
+@pytest.mark.parametrize("words", [("accounts", "list"), ("accounts", "--help"), ("--help",)])
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"PORT": "x"}, "PORT must be a whole number from 0 to 65535, not 'x'"),
+        (
+            {"ACCOUNTS_TOML": "[[account]]\nname = 'a'\nkind = 'key'\n"},
+            "ACCOUNTS_TOML line 3: account 'a': kind 'key' is not known; write one of api_key, "
+            "oauth, service_account, vertex, code_assist",
+        ),
+        (
+            {"STATE_URL": "sqlite:////dev/null/state.db"},
+            "STATE_URL: the state file /dev/null/state.db can't be opened: ",
+        ),
+    ],
+)
+def test_what_keeps_it_from_starting_is_one_line(tmp_path, words, settings, said):
+    result = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", str(ROOT / "wsgi.py"), *words],
+        check=False, cwd=tmp_path, env={"PYTHONPATH": str(ROOT), **settings},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: {said}")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
