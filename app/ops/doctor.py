@@ -117,25 +117,31 @@ def _dashboard(settings: Settings) -> Finding:
 def _port(settings: Settings) -> Finding:
     import requests  # noqa: PLC0415 - loaded only once the settings are right
 
-    where = f"{settings.host}:{settings.port}"
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    host = settings.host.strip("[]")
+    where = _in_url(host, settings.port)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((settings.host.strip("[]"), settings.port))
+            probe.bind((host, settings.port))
         except OSError as error:
             reason = error.strerror
         else:
             return Finding("ok", "address", f"{where} is free")
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
+    # A server that listens everywhere listens here, too.
+    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     try:
-        answer = requests.get(f"http://{host}:{settings.port}/readyz", timeout=5)
+        answer = requests.get(f"http://{_in_url(near, settings.port)}/readyz", timeout=5)
         ready = bool(answer.json()["ready"])
     except (requests.RequestException, ValueError, KeyError, TypeError):
         return Finding("fail", "address", f"{where}: {reason}", "set another PORT, or stop it")
     if ready:
         return Finding("ok", "address", f"a gateway runs at {where} and is ready")
     return Finding("warn", "address", f"a gateway runs at {where} and is not ready", "see its log")
+
+
+def _in_url(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _store(settings: Settings) -> Iterator[Finding]:

@@ -200,6 +200,15 @@ def test_a_running_gateway_is_recognised(run, tmp_path_factory):
     assert status == 0
 
 
+@pytest.mark.parametrize(("host", "given"), [("::1", "::1"), ("::", "::")])
+def test_a_gateway_on_ipv6_is_recognised(run, tmp_path_factory, host, given):
+    with GatewayProcess(
+        tmp_path_factory.mktemp("running"), HOST=host, CLIENT_API_KEYS="k"
+    ) as running:
+        _, found = run(HOST=given, PORT=str(running.port), CLIENT_API_KEYS="k")
+    assert ("ok", "address", f"a gateway runs at [{host}]:{running.port} and is ready", "") in found
+
+
 def test_a_full_disk_fails(run, tmp_path, monkeypatch):
     open_store("sqlite:///var/state.db", tmp_path).close()
 
