@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,30 +17,48 @@ from app.pool.state.store import StateError
 
 T = TypeVar("T")
 
+log = logging.getLogger("gateway.state")
+
 PATIENCE = 0.2
 """Seconds to wait for another process's write. While it waits, a gevent worker stands still."""
 OPENING_PATIENCE = 5.0
+LOOK_EVERY = 1.0
+"""Seconds between two looks whether another process has put the file aside."""
+DAMAGED = "not a database", "malformed"
+"""What SQLite says of a file that no patience mends."""
 
 
 class SqliteFile:
     """The connection of this process to the file at ``path``, created with its folder.
 
     One connection per process, behind a lock; statements are tiny. ``schema`` and ``pragmas``
-    are applied at opening. Raises `StateError` when the file can't be opened.
+    are applied at opening. Raises `StateError` when the file can't be opened. One that is
+    ``disposable`` is put aside when it is damaged, and begun anew.
     """
 
-    def __init__(self, path: Path, schema: str, *, pragmas: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        schema: str,
+        *,
+        pragmas: tuple[str, ...] = (),
+        disposable: bool = False,
+    ) -> None:
         self._path = path
         self._schema = schema
         self._pragmas = pragmas
+        self._disposable = disposable
+        self._inode = 0
+        self.openings = 0
+        """How often it was opened: leases that were in an older file are in no newer one."""
+        self._look_at = 0.0
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._abandoned: list[sqlite3.Connection] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Tokens lie in it, if encrypted, and who asked what; SQLite's side files take its mode.
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            self._connection = self._connect()
+            self._create()
+            self._connection = self._opened()
         except (OSError, sqlite3.Error) as error:
             raise StateError(f"the state file {path} can't be opened: {error}") from None
 
@@ -49,16 +69,79 @@ class SqliteFile:
                 if self._pid != os.getpid():
                     # A connection must not be used, nor even closed, by a forked process.
                     self._abandoned.append(self._connection)
-                    self._connection = self._connect()
+                    self._connection = self._opened()
                     self._pid = os.getpid()
+                elif self._disposable and time.monotonic() >= self._look_at:
+                    self._follow()
                 return work(self._connection)
             except (sqlite3.Error, OSError) as error:
+                self._look_at = 0.0
+                if self._disposable and _is_damaged(error):
+                    self._begin_anew(error)
                 raise StateError(f"the state file {self._path} does not answer: {error}") from None
+
+    def extend(self, schema: str) -> None:
+        """Apply ``schema`` as well, now and whenever the file is opened. Raises `StateError`."""
+        self._schema += schema
+        self.run(lambda connection: connection.executescript(schema))
 
     def close(self) -> None:
         """Close the file."""
         with self._lock, suppress(sqlite3.Error):
             self._connection.close()
+
+    def _opened(self) -> sqlite3.Connection:
+        if not self._disposable:
+            return self._connect()
+        # One after the other: a file must not be opened while it is being put aside.
+        with _locked(self._path.parent):
+            try:
+                self._create()
+                connection = self._connect()
+            except sqlite3.Error as error:
+                if not _is_damaged(error):
+                    raise
+                self._put_aside(error)
+                self._create()
+                connection = self._connect()
+            self._inode = self._path.stat().st_ino
+        self.openings += 1
+        self._look_at = time.monotonic() + LOOK_EVERY
+        return connection
+
+    def _follow(self) -> None:
+        """Go over to the new file when another process has put the old one aside."""
+        try:
+            moved = self._path.stat().st_ino != self._inode
+        except FileNotFoundError:
+            moved = True
+        if moved:
+            self._connection.close()
+            self._connection = self._opened()
+        self._look_at = time.monotonic() + LOOK_EVERY
+
+    def _begin_anew(self, error: Exception) -> None:
+        """Put a file aside in whose midst something is damaged; the next call has a new one."""
+        with suppress(sqlite3.Error, OSError):
+            self._connection.close()
+            inode, self._inode = self._inode, 0  # whatever fails here: `_follow` opens it again
+            with _locked(self._path.parent):
+                if self._path.stat().st_ino == inode:
+                    self._put_aside(error)
+            self._connection = self._opened()
+
+    def _put_aside(self, error: Exception) -> None:
+        for suffix in ("-wal", "-shm", ""):  # the file itself last: its side files are never alone
+            found = self._path.with_name(self._path.name + suffix)
+            with suppress(FileNotFoundError):
+                found.replace(self._path.with_name(f"{self._path.name}.damaged{suffix}"))
+        log.warning("the state file %s is damaged, put aside and begun anew: %s", self._path, error)
+
+    def _create(self) -> None:
+        # Tokens lie in it, if encrypted, and who asked what; SQLite's side files take its mode.
+        # Only a new one: to close an old one would end the locks that SQLite has on it here.
+        with suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     def _connect(self) -> sqlite3.Connection:
         """Open and prepare the file, with patience: all workers do so at the same moment."""
@@ -85,6 +168,22 @@ class SqliteFile:
                 return connection
 
 
+def _is_damaged(error: Exception) -> bool:
+    return isinstance(error, sqlite3.DatabaseError) and any(word in str(error) for word in DAMAGED)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock that only one process has at a time; it ends with the process at the latest."""
+    # Not on the file: to close it again would end the locks that SQLite has on it.
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 class Writing:
     """A transaction that may write: committed at the end, undone by an exception."""
 
@@ -97,4 +196,10 @@ class Writing:
         return self._connection
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._connection.execute("ROLLBACK" if kind else "COMMIT")
+        try:
+            if kind is None:
+                self._connection.execute("COMMIT")
+        finally:
+            # Some errors have undone it already; a COMMIT that failed has not ended it.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")

@@ -1,7 +1,7 @@
 """The book of leases of one machine, in a SQLite file of its own.
 
 It follows `app.pool.state.memory_leases`. Nothing in it outlives the machine, so the file is
-never flushed to the disk.
+never flushed to the disk, and begun anew when it is damaged.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from app.pool.seats import LONGEST_WINDOW, Full, Pace, Plan, Seat, Spent, Taken, choose
 from app.pool.state.bell import Bell
 from app.pool.state.leases import LEASE_TTL, YOUNG, Held
+from app.pool.state.pids import is_dead, pid_space
 from app.pool.state.sqlite_file import SqliteFile, Writing
 
 SCHEMA = """
@@ -64,7 +65,13 @@ class SqliteLeases:
         ttl: float = LEASE_TTL,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.file = SqliteFile(path, SCHEMA, pragmas=("synchronous = OFF", "temp_store = MEMORY"))
+        self.file = SqliteFile(
+            path,
+            SCHEMA,
+            pragmas=("synchronous = OFF", "temp_store = MEMORY"),
+            disposable=True,
+        )
+        self._openings = self.file.openings
         self._bell = bell
         self._ttl = ttl
         self._clock = clock
@@ -73,7 +80,7 @@ class SqliteLeases:
         self._buried_at = 0.0
         self._seen_alive: tuple[str, int] | None = None
         self._seen_until = 0.0
-        self._space = _pid_space()
+        self._space = pid_space()
 
     def now(self) -> float:
         """Return the machine's epoch seconds."""
@@ -190,7 +197,10 @@ class SqliteLeases:
             with Writing(connection):
                 now = self._clock()
                 self._bury(connection, now, anyway=True)
-                fresh = not connection.execute("SELECT 1 FROM holders LIMIT 1").fetchone()
+                fresh = (
+                    self.file.openings != self._openings
+                    or not connection.execute("SELECT 1 FROM holders LIMIT 1").fetchone()
+                )
                 me = self._alive(connection, now, anyway=True)
                 if forced:  # something failed: only a write tells whether a full disk has room
                     connection.execute(
@@ -219,6 +229,7 @@ class SqliteLeases:
                 (cursors,) = connection.execute("SELECT count(*) FROM credits").fetchone()
                 if cursors > MOST_CURSORS:
                     connection.execute("DELETE FROM credits")
+            self._openings = self.file.openings
             return lost, ports
 
         lost, ports = self.file.run(work)
@@ -321,7 +332,7 @@ class SqliteLeases:
         ).fetchall():
             if expires <= now:
                 gone.append(holder)
-            elif space and space == self._space and expires > now + MOURNING and _is_dead(pid):
+            elif space and space == self._space and expires > now + MOURNING and is_dead(pid):
                 connection.execute(
                     "UPDATE holders SET expires = ? WHERE id = ?", (now + MOURNING, holder)
                 )
@@ -445,21 +456,3 @@ def _times(connection: sqlite3.Connection, pace: Pace, now: float) -> list[float
         (pace.key, now - pace.window),
     )
     return [at for (at,) in found]
-
-
-def _pid_space() -> str:
-    """Return what tells whether a process id means the same process, "" when nothing does."""
-    try:
-        return f"{os.readlink('/proc/self/ns/pid')} {os.uname().nodename}"
-    except OSError:
-        return ""
-
-
-def _is_dead(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False

@@ -29,7 +29,7 @@ class SqliteLimits(Storage, SlidingWindowCounterSupport, TimestampedSlidingWindo
         super().__init__()
         self._file = file
         self._clock = clock
-        file.run(lambda connection: connection.executescript(SCHEMA))
+        file.extend(SCHEMA)
 
     @property
     def base_exceptions(self) -> type[Exception]:
