@@ -301,6 +301,11 @@ class ClientPool:
         resets = [standing.until for standing in standings if standing.verdict == "cooling"]
         return min(resets, default=None)
 
+    def resets_in(self, model: str) -> float | None:
+        """Return the same in seconds from now: the pool's clock need not be anybody else's."""
+        reset = self.earliest_reset(model)
+        return None if reset is None else max(0.0, reset - self._clock())
+
     def snapshot(self) -> list[AccountView]:
         """Return what is to be shown of every account, in the order of the configuration."""
         now = self._clock()

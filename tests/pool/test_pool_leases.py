@@ -70,7 +70,9 @@ def test_all_cooling_names_the_earliest_reset(account, clock):
     assert caught.value.retry_at == clock.now + 19
     assert caught.value.retry_after == 19
     assert pool.earliest_reset("m") == clock.now + 19
+    assert pool.resets_in("m") == 19
     assert pool.earliest_reset("n") is None
+    assert pool.resets_in("n") is None
 
 
 def test_tried_pairs_are_never_chosen_and_do_not_count_as_cooling(account, clock):
