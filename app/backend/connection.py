@@ -228,6 +228,20 @@ class _Tracked(HTTPConnection):
         finally:
             self._pieces = None
 
+    def getresponse(self) -> Any:
+        """Return the answer, its head read; a watch sees one wait, however the head trickles."""
+        call = self._call
+        if call is None:
+            return super().getresponse()
+        call.waiting = True
+        try:
+            response = super().getresponse()
+        finally:
+            call.waiting = False
+        if call.stalled:
+            raise TimeoutError  # a head that is cut off there reads as a whole one
+        return response
+
     def send(self, data: Any) -> None:
         if self._pieces is None or not isinstance(data, bytes):
             self._send_kept()

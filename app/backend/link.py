@@ -80,8 +80,8 @@ class Link:
         connection; one read to the end leaves it for others.
         """
         with (
-            self._opened(outgoing, call, self._read_timeout) as response,
             self._stalls.watching(call),
+            self._opened(outgoing, call, self._read_timeout) as response,
         ):
             del outgoing  # a stream may last long, and the request be large
             try:
@@ -98,7 +98,11 @@ class Link:
 
     def ask(self, outgoing: Outgoing, call: Call) -> dict[str, Any]:
         """Return the one JSON object of the answer; raises `UpstreamError`, `Aborted`."""
-        with self._opened(outgoing, call, min(ASK_TIMEOUT, self._read_timeout)) as response:
+        timeout = min(ASK_TIMEOUT, self._read_timeout)
+        with (
+            self._stalls.watching(call, timeout),
+            self._opened(outgoing, call, timeout) as response,
+        ):
             try:
                 body = b"".join(_pieces(response, ANSWER_BODY))
             except NETWORK_ERRORS as error:
@@ -171,7 +175,8 @@ class Link:
             try:
                 return self._session.open(request, timeout)
             except requests.ConnectionError as error:
-                if call.aborted or not call.stale or not _hung_up(error):
+                ours = call.aborted or call.stalled
+                if ours or not call.stale or not _hung_up(error):
                     raise
             # Google closed an idle connection while the request was on its way to it.
             call.fresh_only = True

@@ -471,6 +471,57 @@ def test_silence_before_the_headers_is_a_timeout():
         assert server.hung_up.wait(2)
 
 
+@pytest.mark.parametrize("what", ["a stream", "a count"])
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nx: ", HINTS[:-2]], ids=["final", "interim"])
+def test_a_head_that_trickles_is_a_timeout(what, head):
+    ended = threading.Event()
+
+    def trickle(visit):
+        with suppress(OSError):
+            while not ended.wait(0.05):
+                visit.send(b"y")
+
+    def handler(visit):
+        visit.request()
+        visit.send(head)
+        threading.Thread(target=trickle, args=(visit,), daemon=True).start()
+        visit.wait_for_hangup()
+
+    upstream = Upstream(UpstreamSettings(connect_timeout=2, read_timeout=0.4))
+    with serving(handler) as server:
+        # The net under a failure of the test; the watch must be the one that ends it.
+        threading.Timer(5, ended.set).start()
+        began = time.monotonic()
+        with pytest.raises(UpstreamError) as caught:
+            if what == "a stream":
+                list(generate(upstream, server))
+            else:
+                upstream.count_tokens(account(server), "", "gemini-3.8-flash", BODY, Call())
+        assert outcome(caught.value) == (Fault.TIMEOUT, 0, "The upstream did not answer in time.")
+        assert time.monotonic() - began < 4
+        assert server.hung_up.wait(2)
+        ended.set()
+
+
+def test_a_head_that_was_waited_for_in_vain_is_not_asked_for_again(upstream, monkeypatch):
+    """What the watch ends looks like a kept connection that the upstream had closed."""
+    monkeypatch.setattr(connection, "STALE_AFTER", 0.0)
+    call = Call()
+
+    def handler(visit):
+        visit.request()
+        visit.chunked(sse(ONE))
+        visit.request()
+        call.stall()
+        visit.wait_for_hangup()
+
+    with serving(handler) as server:
+        assert list(generate(upstream, server)) == [ONE]
+        with pytest.raises(UpstreamError) as caught:
+            list(generate(upstream, server, call))
+        assert (caught.value.fault, server.visits) == (Fault.TIMEOUT, 1)
+
+
 def test_a_refused_connection_and_an_unknown_name(upstream):
     with serving(lambda visit: None) as server:
         pass
