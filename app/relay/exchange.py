@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from itertools import chain
@@ -301,9 +300,9 @@ class Exchange:
 
     def _tell_reset(self, ended: RelayError) -> None:
         """The pool knows better than ``RetryInfo``, which says seconds when a day is out."""
-        reset = self._pool.earliest_reset(self.job.model)
-        if reset is not None:
-            ended.retry_after = max(0.0, reset - time.time())
+        wait = self._pool.resets_in(self.job.model)
+        if wait is not None:
+            ended.retry_after = wait
 
     def _tell_pool(self, error: UpstreamError, lease: Lease) -> None:
         account = lease.account
