@@ -92,11 +92,13 @@ def _open_files() -> Finding:
 def _private(path: Path, why: str) -> Iterator[Finding]:
     with suppress(OSError):
         mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077:
-            yield Finding(
-                "warn", path.name, f"{path} is readable by others ({mode:o}), and {why}",
-                f"chmod 600 {path}",
-            )  # fmt: skip
+        # A group that reads it is the service's (docs/deploy.md); that others do is a mistake.
+        if mode & 0o007:
+            said = f"{path} is open to others ({mode:o}), and {why}"
+            yield Finding("warn", path.name, said, f"chmod o= {path}")
+        elif mode & 0o020:
+            said = f"{path} can be changed by its group ({mode:o}), and {why}"
+            yield Finding("warn", path.name, said, f"chmod g-w {path}")
 
 
 def _clients(settings: Settings) -> Finding:

@@ -68,7 +68,7 @@ def run(tmp_path, monkeypatch, free_port):
 
 def test_a_sound_set_up(run, tmp_path, simulator, free_port):
     (tmp_path / "accounts.toml").write_text(ACCOUNTS)
-    (tmp_path / "accounts.toml").chmod(0o600)
+    (tmp_path / "accounts.toml").chmod(0o640)  # as docs/deploy.md has it
     status, found = run(GEMINI_BASE_URL=simulator.base_url, CLIENT_API_KEYS="client-secret")
     good = found.pop(-2)
     assert re.fullmatch(r"api_key, \d+ models, \d+ ms", good[2])
@@ -138,7 +138,7 @@ def test_everything_is_wrong(run, tmp_path, simulator):
     (tmp_path / "accounts.toml").write_text(
         ACCOUNTS.replace("good-secret", "sim-fault-key-invalid")
     )
-    (tmp_path / "accounts.toml").chmod(0o640)
+    (tmp_path / "accounts.toml").chmod(0o660)
     simulator.script("sim-fault-key-invalid", ["key-invalid"], on=["models"])
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -156,10 +156,14 @@ def test_everything_is_wrong(run, tmp_path, simulator):
     assert by_name["settings"] == ("ok", f"read from {tmp_path}/.env", "")
     assert by_name[".env"] == (
         "warn",
-        f"{tmp_path}/.env is readable by others (644), and it may hold keys",
-        f"chmod 600 {tmp_path}/.env",
+        f"{tmp_path}/.env is open to others (644), and it may hold keys",
+        f"chmod o= {tmp_path}/.env",
     )
-    assert by_name["accounts.toml"][0] == "warn"
+    assert by_name["accounts.toml"] == (
+        "warn",
+        f"{tmp_path}/accounts.toml can be changed by its group (660), and it may hold keys",
+        f"chmod g-w {tmp_path}/accounts.toml",
+    )
     assert by_name["dashboard"] == ("warn", "closed", "set ADMIN_API_KEY to open /admin/")
     assert by_name["address"] == (
         "fail",
