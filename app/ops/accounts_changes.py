@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import get_args
@@ -59,7 +60,7 @@ def add_changes(group: AppGroup, settings: Settings, upstream: Upstream) -> None
         path = watched_file(settings)
         before = _text_of(path)
         after = with_account(before, fields)
-        account = _checked(settings, path, after)[-1]
+        account = _checked(settings, path, after, lines=len(before.splitlines()))[-1]
         logs_in = kind in ("oauth", "code_assist") and not Path(account.credentials).exists()
         if not no_check and not logs_in:
             fault, note = check_account(upstream, account)
@@ -98,8 +99,14 @@ def add_changes(group: AppGroup, settings: Settings, upstream: Upstream) -> None
 def _asked_key() -> str:
     if sys.stdin.isatty():
         answer: str = click.prompt("API key", hide_input=True)
-        return answer.strip()
-    return sys.stdin.readline().strip()
+    else:
+        answer = sys.stdin.readline()
+    if not answer.strip():
+        raise click.ClickException(
+            "no API key came: type it, send a line with it to standard input, or name a variable "
+            "with --key-variable"
+        )
+    return answer.strip()
 
 
 def _text_of(path: Path) -> str:
@@ -109,8 +116,13 @@ def _text_of(path: Path) -> str:
         raise click.ClickException(f"{path} can't be read: {error}") from None
 
 
-def _checked(settings: Settings, path: Path, text: str) -> list[Account]:
-    """Return the accounts of ``text``; one name of another source can't be taken."""
+def _checked(
+    settings: Settings, path: Path, text: str, *, lines: int | None = None
+) -> list[Account]:
+    """Return the accounts of ``text``; one name of another source can't be taken.
+
+    ``lines``: how many of its lines are in the file; others are not named to people.
+    """
     try:
         accounts = parse_accounts(
             text,
@@ -123,13 +135,21 @@ def _checked(settings: Settings, path: Path, text: str) -> list[Account]:
         if path.exists():
             elsewhere -= {account.name for account in _of_file(settings, path)}
     except AccountsError as error:
-        raise click.ClickException(str(error)) from None
+        told = [_without_line(mistake, path, lines) for mistake in error.mistakes]
+        raise click.ClickException("; ".join(told)) from None
     for account in accounts:
         if account.name in elsewhere:
             raise click.ClickException(
                 f"{account.name} is an account of ACCOUNTS_TOML or GEMINI_API_KEYS; take another"
             )
     return accounts
+
+
+def _without_line(mistake: str, path: Path, lines: int | None) -> str:
+    """Return ``mistake`` without a line that is beyond ``lines``."""
+    place = re.match(rf"{re.escape(str(path))} line (\d+): ", mistake)
+    beyond = place and lines is not None and int(place[1]) > lines
+    return mistake[place.end() :] if place and beyond else mistake
 
 
 def _of_file(settings: Settings, path: Path) -> list[Account]:

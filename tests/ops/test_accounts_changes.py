@@ -2,12 +2,14 @@
 
 import tomllib
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app import create_app
 from app.config import load_settings
+from app.ops.accounts_changes import _checked
 from app.ops.accounts_editing import with_account, without_account
 from app.simulator.server import Simulator
 
@@ -37,6 +39,11 @@ def simulator():
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "accounts.toml"
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return load_settings({"STATE_URL": "memory://"}, tmp_path)
 
 
 @pytest.fixture
@@ -85,10 +92,23 @@ def test_a_key_that_does_not_work_is_not_written(run, path, simulator):
 @pytest.mark.parametrize(
     ("words", "given", "said"),
     [
-        (["first"], "x\n", "account 'first': name is the name of the account in line 3, too"),
-        (["new", "--kind", "oauth"], "", "account 'new': credentials is missing"),
-        (["new", "--location", "Europe!"], "x\n", "account 'new': location must be a location"),
-        (["new"], "\n", "account 'new': api_key is missing"),
+        (
+            ["first"],
+            "x\n",
+            "Error: account 'first': name is the name of the account in line 3, too",
+        ),
+        (["new", "--kind", "oauth"], "", "Error: account 'new': credentials is missing"),
+        (
+            ["new", "--location", "Europe!"],
+            "x\n",
+            "Error: account 'new': location must be a location",
+        ),
+        (
+            ["new"],
+            " \n",
+            "Error: no API key came: type it, send a line with it to standard input, or name a "
+            "variable with --key-variable\n",
+        ),
         (["key-1"], "x\n", "key-1 is an account of ACCOUNTS_TOML or GEMINI_API_KEYS"),
     ],
 )
@@ -98,6 +118,16 @@ def test_what_can_not_be_is_refused_and_changes_nothing(run, path, words, given,
     assert result.exit_code == 1
     assert said in result.output
     assert path.read_text() == BEFORE
+
+
+def test_a_mistake_in_the_file_is_told_with_its_line(settings, path):
+    """Only somebody who edits it while the command runs sees this: it refuses the start, too."""
+    path.write_text(BEFORE.replace('"second"', '"first"'))
+    with pytest.raises(click.ClickException) as caught:
+        _checked(settings, path, path.read_text(), lines=12)
+    assert caught.value.message == (
+        f"{path} line 10: account 'first': name is the name of the account in line 3, too"
+    )
 
 
 def test_an_account_that_has_yet_to_log_in(run, path):
