@@ -37,10 +37,7 @@ def seconds(low: float, high: float = 86_400.0) -> Callable[[str], float]:
     example = 2.5 if low <= 2.5 <= high else low + 2.5
 
     def parse(value: str) -> float:
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
+        number = _number(value)
         if not low <= number <= high:
             raise SettingsError(f"must be seconds, {low:g} to {high:g}, e.g. {example:g}")
         return number
@@ -52,15 +49,20 @@ def decimal(low: float, high: float) -> Callable[[str], float]:
     """Return the reader of a number within these bounds."""
 
     def parse(value: str) -> float:
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
+        number = _number(value)
         if not low <= number <= high:
             raise SettingsError(f"must be a number, {low:g} to {high:g}, e.g. 0.5")
         return number
 
     return parse
+
+
+def _number(value: str) -> float:
+    """Return what is written, not a number (which is within no bounds) where there is none."""
+    try:
+        return float(value)
+    except ValueError:
+        return math.nan
 
 
 def boolean(value: str) -> bool:
