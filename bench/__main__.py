@@ -7,11 +7,13 @@ are compared with each other, since machines differ.
 from __future__ import annotations
 
 import argparse
+import platform
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
+from app.ops.interpreter import unoptimized
 from bench.figures import FIGURES, Figure, Size, dumped
 from bench.load import Failed
 from bench.servers import OTHERS, Gateway, Missing, Server
@@ -37,6 +39,7 @@ def main() -> None:
     if unknown:
         parser.error("unknown: " + ", ".join(sorted(unknown)))
     size = Size(options.scale)
+    print(interpreter() + "\n")
     measured: dict[str, dict[str, list[float]]] = {}
     missing: dict[str, str] = {}
     for number in range(options.rounds):  # in turns: a noisy minute meets all of them
@@ -53,8 +56,16 @@ def main() -> None:
     }
     _print(results, missing, servers)
     if options.json:
-        options.json.write_text(dumped({"figures": results, "missing": missing}))
+        options.json.write_text(
+            dumped({"python": interpreter(), "figures": results, "missing": missing})
+        )
         print(f"\nwritten to {options.json}")
+
+
+def interpreter() -> str:
+    """Return which Python all of Python's servers are measured on, as figures go with it."""
+    build = "compiled without optimizations" if unoptimized() else "optimized"
+    return f"Python {platform.python_version()}, {build}"
 
 
 def _measure(

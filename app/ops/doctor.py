@@ -26,6 +26,7 @@ import click
 from app import __version__
 from app.config import Settings, SettingsError, load_settings
 from app.ops.address import check_host
+from app.ops.interpreter import unoptimized
 from app.pool.account import Account
 from app.pool.accounts_file import AccountsError
 from app.pool.sources import load_accounts, watched_file
@@ -69,7 +70,7 @@ def examine(root: Path) -> Iterator[Finding]:
 
 
 def _versions() -> Iterator[Finding]:
-    yield Finding("ok", "gateway", f"{__version__} on Python {platform.python_version()}")
+    yield _python()
     found = []
     for package in ("flask", "gunicorn", "gevent", "requests"):
         try:
@@ -77,6 +78,15 @@ def _versions() -> Iterator[Finding]:
         except PackageNotFoundError:
             yield Finding("fail", "packages", f"{package} is missing", "pip install .")
     yield Finding("ok", "packages", ", ".join(found))
+
+
+def _python() -> Finding:
+    said = f"{__version__} on Python {platform.python_version()}"
+    if unoptimized():
+        said += ", compiled without optimizations: it needs half as much CPU time again"
+        advice = "use your system's Python or the official image's; docs/deploy.md#python"
+        return Finding("warn", "gateway", said, advice)
+    return Finding("ok", "gateway", said)
 
 
 def _open_files() -> Finding:

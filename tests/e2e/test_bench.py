@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -39,6 +40,10 @@ def test_it_measures_compares_and_writes(tmp_path):
         "first": {"gateway"},
     }
     assert found["figures"]["burst"]["gateway"] > 0
+    version = re.escape(platform.python_version())
+    built = "(optimized|compiled without optimizations)"
+    assert re.fullmatch(f"Python {version}, {built}", found["python"])
+    assert done.stdout.splitlines()[0] == found["python"]
     assert found["missing"] == {
         name: f"{name} is missing: make bench-peers" for name in ("claude-code-router", "LiteLLM")
     }

@@ -84,6 +84,36 @@ def test_a_sound_set_up(run, tmp_path, simulator, free_port):
     assert status == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "prefix", "slow"),
+    [
+        ("'--prefix=/opt/python' '--enable-shared'", "/opt/python", True),
+        ("'--enable-optimizations' '--with-lto'", "/usr/local", False),
+        ("'--enable-shared' '--prefix=/usr'", "/usr", False),  # Debian's
+        (None, "C:\\Python313", False),
+    ],
+)
+def test_a_python_without_optimizations_is_told(tmp_path, monkeypatch, arguments, prefix, slow):
+    known = {"CONFIG_ARGS": arguments, "installed_base": prefix}
+    monkeypatch.setattr(
+        "app.ops.interpreter.sysconfig.get_config_vars", lambda *names: [known[n] for n in names]
+    )
+    monkeypatch.setattr("app.ops.doctor.platform.python_version", lambda: "3.13.1")
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(gateway, ["doctor", "--json"], env={"PORT": "none"})
+    found = json.loads(result.output)[0]
+    if slow:
+        assert found == {
+            "verdict": "warn",
+            "about": "gateway",
+            "said": "0.1.0 on Python 3.13.1, compiled without optimizations: it needs half as much"
+            " CPU time again",
+            "advice": "use your system's Python or the official image's; docs/deploy.md#python",
+        }
+    else:
+        assert (found["verdict"], found["said"]) == ("ok", "0.1.0 on Python 3.13.1")
+
+
 def test_wrong_settings_are_the_last_word(run):
     status, found = run(REQUEST_RETRY="many")
     assert status == 1
