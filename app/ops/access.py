@@ -61,6 +61,8 @@ class AdminAccess:
         if wait > 0:
             raise ApiError(429, "Too many wrong keys; try again in a minute.", retry_after=wait)
         if any(map(self.is_key, shown)):
+            if self.throttle:
+                self.throttle.right(address)
             return True
         self._guesses.wrong(address or "an unknown address")
         if self.throttle:

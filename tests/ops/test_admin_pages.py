@@ -13,7 +13,7 @@ from app import create_app
 from app.config import load_settings
 from app.ops.admin.pages import _inside
 from app.ops.admin.session import COOKIE, LIFETIME, Sessions
-from app.ops.admin.throttle import PER_ADDRESS, TOGETHER, WINDOW, Throttle
+from app.ops.admin.throttle import KNOWN_FOR, PER_ADDRESS, TOGETHER, WINDOW, Throttle
 from app.pool.cooldown import Exhausted
 from app.pool.pool import Wanted
 from app.pool.state import MemoryStore
@@ -234,6 +234,37 @@ def test_the_throttle_forgets_and_has_a_limit_for_all():
     assert throttle.wait("10.9.9.9") == WINDOW
     now[0] += WINDOW + 0.1
     assert throttle.wait("10.9.9.9") == 0.0
+
+
+def test_others_guesses_do_not_shut_out_who_has_shown_the_right_key():
+    now = [1000.0]
+    throttle = Throttle(MemoryStore(), lambda: now[0])
+    throttle.right("10.1.1.1")
+    for number in range(TOGETHER):
+        throttle.wrong(f"10.0.0.{number}")
+    assert (throttle.wait("10.1.1.1"), throttle.wait("10.9.9.9")) == (0.0, WINDOW)
+    for _ in range(PER_ADDRESS):  # it may guess no more than anybody
+        throttle.wrong("10.1.1.1")
+    assert throttle.wait("10.1.1.1") == WINDOW
+
+
+def test_an_address_is_known_for_as_long_as_it_comes():
+    now = [1000.0]
+    store = MemoryStore(clock=lambda: now[0])
+    throttle = Throttle(store, lambda: now[0])
+    throttle.right("10.1.1.1")
+    (known,) = store.scan("admin-right-key/").items()
+    now[0] += KNOWN_FOR / 2 - 1
+    throttle.right("10.1.1.1")
+    assert store.scan("admin-right-key/") == dict([known])  # nothing is written each time
+    now[0] += 2
+    throttle.right("10.1.1.1")
+    now[0] += KNOWN_FOR - 1
+    for _ in range(TOGETHER):
+        throttle.wrong("10.0.0.1")
+    assert throttle.wait("10.1.1.1") == 0.0
+    now[0] += 2
+    assert throttle.wait("10.1.1.1") == WINDOW - 2
 
 
 # Forms

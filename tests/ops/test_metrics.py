@@ -5,7 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app import create_app
 from app.config import load_settings
-from app.ops.admin.throttle import PER_ADDRESS, WINDOW
+from app.ops.admin.throttle import PER_ADDRESS, TOGETHER, WINDOW
 from app.ops.metrics import MOST_REASONS, Metrics
 
 
@@ -154,3 +154,7 @@ def test_guessing_the_key_is_slowed_down_as_on_the_dashboard(make):
     # One count for both doors, and none for others' addresses.
     assert status(right, "/admin/api/accounts") == 429
     assert [status(right, address="10.0.0.2") for _ in range(20)] == [200] * 20
+    # Guesses from everywhere shut out who is not known yet, but not the scraper.
+    guessed = [status(wrong, address=f"10.1.0.{number}") for number in range(TOGETHER)]
+    assert guessed == [401] * (TOGETHER - PER_ADDRESS) + [429] * PER_ADDRESS
+    assert [status(right, address=address) for address in ("10.0.0.2", "10.0.0.3")] == [200, 429]

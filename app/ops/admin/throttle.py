@@ -13,6 +13,8 @@ WINDOW = 60.0
 PER_ADDRESS = 8
 TOGETHER = 40
 """Wrong keys of all addresses within the window: who has many addresses gains nothing."""
+KNOWN_FOR = 86_400.0
+"""Seconds that an address is known for by the right key: others' guesses don't shut it out."""
 
 
 class Throttle:
@@ -25,10 +27,11 @@ class Throttle:
     def wait(self, address: str) -> float:
         """Return the seconds until ``address`` may show a key again, 0.0 when it may now."""
         now = self._clock()
-        key, everybody = _key(address), _key("")
-        found = self._store.get_many([key, everybody])
+        key, everybody, known = _key(address), _key(""), _known(address)
+        found = self._store.get_many([key, everybody, known])
+        limits = {key: PER_ADDRESS} if known in found else {key: PER_ADDRESS, everybody: TOGETHER}
         waits = [0.0]
-        for name, most in ((key, PER_ADDRESS), (everybody, TOGETHER)):
+        for name, most in limits.items():
             wrong = _within(found.get(name, ""), now)
             if len(wrong) >= most:
                 waits.append(wrong[-most] + WINDOW - now)
@@ -44,10 +47,29 @@ class Throttle:
         }
         self._store.put_many(noted, WINDOW)
 
+    def right(self, address: str) -> None:
+        """Note that ``address`` has shown the right key."""
+        now = self._clock()
+        known = _known(address)
+        try:
+            since = now - float(self._store.get_many([known]).get(known, "-inf"))
+        except ValueError:
+            since = KNOWN_FOR
+        if since > KNOWN_FOR / 2:  # a scraper comes every few seconds
+            self._store.put_many({known: str(now)}, KNOWN_FOR)
+
 
 def _key(address: str) -> str:
+    return f"admin-wrong-key/{_digest(address)}"
+
+
+def _known(address: str) -> str:
+    return f"admin-right-key/{_digest(address)}"
+
+
+def _digest(address: str) -> str:
     # Whose address it was is nobody's business later on.
-    return f"admin-wrong-key/{hashlib.sha256(address.encode()).hexdigest()[:16]}"
+    return hashlib.sha256(address.encode()).hexdigest()[:16]
 
 
 def _within(text: str, now: float) -> list[float]:
