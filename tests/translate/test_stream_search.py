@@ -352,7 +352,7 @@ def test_fetched_pages_are_shown_once(status, error):
 
 
 def test_a_traced_call_that_is_nested_without_end_is_a_bad_answer():
-    args = reduce(lambda inner, _: {"a": inner}, range(5000), {})
+    args = reduce(lambda inner, _: {"a": inner}, range(200_000), {})
     call = {"toolCall": {"toolType": "GOOGLE_SEARCH_WEB", "args": args}}
     with pytest.raises(BadAnswer, match="nested"):
         searched(chunk(call), STOP)
