@@ -104,7 +104,7 @@ class ChunkedBody:
         self._socket.settimeout(0.0)
         try:
             with suppress(ssl.SSLWantReadError):
-                data: bytes = self._inner.fp.read1(READ_SIZE)
+                data: bytes = self._inner.fp.read1()  # all of it, however large the buffer
                 return data
         finally:
             self._socket.settimeout(timeout)

@@ -1,5 +1,6 @@
 """Chunked bodies off the socket: in any pieces, with all that the framing allows or forbids."""
 
+import http.client
 import socket
 import subprocess
 import sys
@@ -41,9 +42,9 @@ class Inner:
     def detach(self):
         return self
 
-    def read1(self, _size):
+    def read1(self):
         assert self.timeout == 0.0  # it must not wait
-        return self.recv(_size)
+        return self.recv(0)
 
     def recv(self, _size):
         return self._pieces.pop(0) if self._pieces else b""
@@ -101,6 +102,23 @@ def test_all_that_one_read_brought_comes_at_once():
     assert body.read() == b"onetwoth"
     assert body.read() == b"ree"
     assert body.read() == b""
+
+
+@pytest.mark.parametrize("buffer", [1, 8192, 1 << 17])
+def test_all_that_lay_in_the_buffer_behind_the_head_comes(buffer, monkeypatch):
+    """Python's own buffer has had 128 KiB since 3.14, and 8 before."""
+    monkeypatch.setattr("io.DEFAULT_BUFFER_SIZE", buffer)
+    pieces = [bytes([number]) * 9000 for number in range(10)]
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(5)
+        theirs.sendall(HEAD + b"\r\n" + b"".join(map(chunk, pieces)) + b"0\r\n\r\n")
+        raw = Raw([])
+        raw._fp = http.client.HTTPResponse(ours)
+        raw._fp.begin()
+        body = ChunkedBody(raw, Call())
+        assert b"".join(iter(body.read, b"")) == b"".join(pieces)
+        assert raw.end == "released"
 
 
 @pytest.mark.parametrize("cut", range(13))
