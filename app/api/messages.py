@@ -6,6 +6,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, g, jsonify, request
@@ -99,7 +100,11 @@ def messages_blueprint(
 
 
 def _translator(conversation: Conversation, target: Target) -> StreamTranslator:
-    return StreamTranslator(conversation.reply_context(target), new_nonce)
+    return StreamTranslator(conversation.reply_context(target), new_nonce, _now)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _digest(model: str, body: dict[str, Any]) -> bytes:

@@ -64,7 +64,8 @@ class _Block:
         match block["type"]:
             case "text":
                 block["text"] += joined
-                block["citations"] = self._citations or None
+                if self._citations:  # as Anthropic's: a list or no such field, never null
+                    block["citations"] = self._citations
             case "thinking":
                 block["thinking"] += joined
                 block["signature"] = self._signature or block["signature"]

@@ -7,6 +7,7 @@ the first result block of an answer lists all pages, and further ones are empty.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from app.translate.blocks import BlockWriter
@@ -58,7 +59,9 @@ class ServerTools:
         target: Target,
         new_nonce: Callable[[], str],
         notes: dict[str, str],
+        now: Callable[[], datetime] | None = None,
     ) -> None:
+        self._now = now
         self._writer = writer
         self._target = target
         self._new_nonce = new_nonce
@@ -211,12 +214,11 @@ class ServerTools:
         content: dict[str, Any] = {
             "type": "web_fetch_result",
             "url": url,
-            "retrieved_at": None,
+            "retrieved_at": self._now().isoformat(timespec="microseconds") if self._now else None,
             "content": {
                 "type": "document",
                 "source": {"type": "text", "media_type": "text/plain", "data": ""},
                 "title": None,
-                "citations": None,
             },
         }
         if error:

@@ -10,6 +10,7 @@ a quoted text), ``safetyRatings``, log probabilities, and media that the model m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from app.translate import ends
@@ -38,8 +39,9 @@ from app.translate.usage import UsageMeter
 class StreamTranslator:
     """Translates one answer; sans-I/O.
 
-    ``new_nonce`` returns 22 fresh characters of ``[A-Za-z0-9]`` at each call. After each `feed`
-    and `finish` the caller stores ``notes`` (and empties it) before the events leave.
+    ``new_nonce`` returns 22 fresh characters of ``[A-Za-z0-9]`` at each call; ``now`` tells the
+    time, with its zone, that fetched pages are said to be of. After each `feed` and `finish` the
+    caller stores ``notes`` (and empties it) before the events leave.
 
     Content leaves with the chunk it came in, with three exceptions. Text that may be the
     beginning of a stop sequence waits until it is known. A thinking block's signature waits for
@@ -50,7 +52,12 @@ class StreamTranslator:
     citations go to the open text block and its blocks follow it.
     """
 
-    def __init__(self, context: ReplyContext, new_nonce: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        context: ReplyContext,
+        new_nonce: Callable[[], str],
+        now: Callable[[], datetime] | None = None,
+    ) -> None:
         self._context = context
         self._message_id = "msg_" + new_nonce()
         self.notes: dict[str, str] = {}
@@ -60,7 +67,7 @@ class StreamTranslator:
         self._writer = BlockWriter(self._message_start, context.target, self.notes)
         self._thinking = ThinkingWriter(context.thinking, self._writer, context.target)
         self._calls = CallWriter(context, self._writer, new_nonce, self.notes)
-        self._server = ServerTools(self._writer, context.target, new_nonce, self.notes)
+        self._server = ServerTools(self._writer, context.target, new_nonce, self.notes, now)
         self._openings: tuple[PrefillFilter | FenceFilter, ...] = (
             *((PrefillFilter(context.prefill),) if context.prefill else ()),
             *((FenceFilter(inside=context.resumed),) if context.json_answer else ()),

@@ -183,7 +183,7 @@ MESSAGE = {
     "model": "MODEL",
     "content": [
         {"type": "thinking", "thinking": "Where is Boston?", "signature": "SIGNATURE"},
-        {"type": "text", "text": TEXT, "citations": None},
+        {"type": "text", "text": TEXT},
         {"type": "tool_use", "id": "toolu", "name": "get_weather", "input": {"city": "Boston"}},
     ],
     "stop_reason": "tool_use",

@@ -302,7 +302,7 @@ def test_the_search_request_of_claude_code_is_answered_with_sources(gateway):
     assert kinds[:2] == ["server_tool_use", "web_search_tool_result"]
     assert answer["content"][0]["input"]["query"]
     assert answer["content"][1]["content"][0]["url"].startswith("http")
-    cited = [c for b in answer["content"] if b["type"] == "text" for c in b["citations"] or ()]
+    cited = [c for b in answer["content"] if b["type"] == "text" for c in b.get("citations", ())]
     assert {citation["type"] for citation in cited} == {"web_search_result_location"}
     assert answer["usage"]["server_tool_use"]["web_search_requests"] >= 1
     assert answer["stop_reason"] == "end_turn"

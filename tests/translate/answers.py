@@ -84,9 +84,9 @@ def context_for(name: str, **fields) -> ReplyContext:
     return context(**{"server_tools": server, "known_tools": known} | fields)
 
 
-def translate(some_chunks, reply_context=None):
+def translate(some_chunks, reply_context=None, now=None):
     """Return the events, the notes and the translator of one answer."""
-    translator = StreamTranslator(reply_context or context(), nonces())
+    translator = StreamTranslator(reply_context or context(), nonces(), now)
     events, notes = [], {}
     for chunk in some_chunks:
         events += translator.feed(chunk)

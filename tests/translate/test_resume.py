@@ -105,7 +105,7 @@ def test_wherever_it_was_cut_the_text_is_whole(repeated, pieces):
         )
         check_grammar(events)
         message = folded(events)
-        assert message["content"] == [{"type": "text", "text": WHOLE, "citations": None}]
+        assert message["content"] == [{"type": "text", "text": WHOLE}]
         assert message["stop_reason"] == "end_turn"
         assert message["usage"]["output_tokens"] == 14
 

@@ -218,7 +218,7 @@ def test_signed_text_is_marked_where_it_stands():
     ]
     blocks, notes = content(*(chunk(part) for part in parts), thinking="shown")
     text = "unsigned signed more"
-    assert blocks == [{"type": "text", "text": text, "citations": None}]
+    assert blocks == [{"type": "text", "text": text}]
     assert notes == {sig.text_key(text): sig.text_note([(9, 15, "U0lH"), (20, 20, "RU5E")], TARGET)}
 
 

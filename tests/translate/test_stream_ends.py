@@ -74,9 +74,7 @@ def test_a_fault_after_text_keeps_the_text_and_drops_the_call(reason):
     events += translator.feed(chunk({"text": "Now."}, CALL, finishReason=reason))
     events += translator.feed(STOP)
     check_grammar(events, complete=False)
-    assert fold(events)["content"] == [
-        {"type": "text", "text": "I will look. Now.", "citations": None}
-    ]
+    assert fold(events)["content"] == [{"type": "text", "text": "I will look. Now."}]
     with pytest.raises(BadAnswer, match=reason):
         translator.finish()
     assert translator.content_sent
