@@ -1,4 +1,4 @@
-"""The official TypeScript SDK and headless Claude Code hold a session with tools."""
+"""Official TypeScript SDK, Vercel's AI SDK, headless Claude Code: sessions with tools."""
 
 from __future__ import annotations
 
@@ -17,13 +17,24 @@ MODULES = FOLDER / "node_modules"
 MACHINES = {"x86_64": "x64", "aarch64": "arm64", "arm64": "arm64"}
 
 
+def installed_versions():
+    """The versions of the packages that are there, also from before a pin was raised."""
+    wanted = json.loads((FOLDER / "package.json").read_text())["dependencies"]
+    found = {name: MODULES / name / "package.json" for name in wanted}
+    return {
+        name: json.loads(package.read_text())["version"]
+        for name, package in found.items()
+        if package.exists()
+    }
+
+
 @pytest.fixture(scope="module")
 def node():
     """The path of node, with the clients installed beside the tests."""
     found, npm = shutil.which("node"), shutil.which("npm")
     if not found or not npm:
         missing("Node.js with npm")
-    if not (MODULES / "@anthropic-ai" / "sdk").is_dir():
+    if installed_versions() != json.loads((FOLDER / "package.json").read_text())["dependencies"]:
         installed = subprocess.run(
             [npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"],
             cwd=FOLDER,
@@ -58,6 +69,34 @@ def test_the_typescript_sdk_holds_a_tool_loop(node, gateway):
         "counted": True,
         "unique": True,
         "refused": {"status": 400, "type": "invalid_request_error", "requestID": True},
+    }
+
+
+@pytest.mark.timeout(300)
+def test_vercels_ai_sdk_finds_nothing_to_refuse(node, gateway):
+    """Not one null more than Anthropic's own answers have: its schemas are strict."""
+    running = gateway()
+    done = subprocess.run(
+        [node, "aisdk.mjs"],
+        cwd=FOLDER,
+        env={"GATEWAY": running.url, "PATH": "/usr/bin:/bin"},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    steps = [["reasoning", "tool-call", "tool-result"], ["reasoning", "text"]]
+    search = ["tool-call", "tool-result", "source", "source"]
+    cited = ["text", "text", "source", "text", "source"]
+    assert json.loads(done.stdout) == {
+        "whole": steps,
+        "streamed": steps,
+        "texts": ["The tool get_weather returned: 22 degrees."] * 2,
+        "object": {"name": "sample name"},
+        "searched": {"types": search + cited, "goesOn": True},
+        "fetched": {"types": ["text", "source", "tool-call", "tool-result"], "goesOn": True},
+        "computed": {"types": ["tool-call", "tool-result", "text"], "goesOn": True},
     }
 
 
