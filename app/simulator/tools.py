@@ -15,6 +15,7 @@ _REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
 _QUOTED = re.compile(r"[\"'“]([^\"'”\n]{1,200})[\"'”]")
 _ASKS = re.compile(r"\b(use|call|run|invoke|tools?|function)\b", re.IGNORECASE)
 _A_TOOL = re.compile(r"\b(use|call) (a|any|the|some|your) (tools?|function)s?\b", re.IGNORECASE)
+_NO_TOOL = re.compile(r"\bdo not (use|call) (a|any) tools?\b", re.IGNORECASE)
 _BOTH = re.compile(r"\bboth\b", re.IGNORECASE)
 _IN_TURN = re.compile(r"\b(then|after that|afterwards)\b", re.IGNORECASE)
 _ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -32,8 +33,9 @@ def choose_calls(body: Mapping[str, Any], *, with_ids: bool) -> list[Call]:
     """Return the ``functionCall`` values of the next answer, none when it is to be text.
 
     A call is made when the turn's text names a declared function or asks for "a tool"; several at
-    once when it names several or says "both", one after the other when it says "then". Mode ANY
-    forces one, NONE forbids all. ``call NAME with {json}`` gives the arguments.
+    once when it names several or says "both", one after the other when it says "then", none when
+    it says "do not call any tools". Mode ANY forces one, NONE forbids all.
+    ``call NAME with {json}`` gives the arguments.
     """
     declared = {
         declaration["name"]: declaration
@@ -52,7 +54,8 @@ def choose_calls(body: Mapping[str, Any], *, with_ids: bool) -> list[Call]:
     done = sum(
         any("functionCall" in part for part in content["parts"]) for content in contents[start:]
     )
-    wanted = _next_step(_named(text, names), text, done)
+    named = [] if _NO_TOOL.search(text) else _named(text, names)
+    wanted = _next_step(named, text, done)
     if not wanted and mode == "ANY":
         wanted = names[:1]
     hints = [match[1] for match in _QUOTED.finditer(text) if match[1] not in declared]

@@ -39,6 +39,7 @@ TWO = declare("look_up", "write_down")
         ("look_up then write_down", ["look_up"]),
         ("how are you?", []),
         ("relook_up", []),
+        ("Answer in text. Do NOT call any tools, not look_up either.", []),
         ("<system-reminder>look_up</system-reminder>hello", []),
     ],
 )
