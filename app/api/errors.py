@@ -10,8 +10,9 @@ import logging
 import math
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
-from flask import Flask, Response, g
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from app.relay.errors import Failure, RelayError
@@ -130,7 +131,8 @@ def install(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def _http(error: HTTPException) -> Response:
         status = error.code or 500
-        response = ApiError(status, _HTTP_MESSAGES.get(status, error.name)).response()
+        message = _not_found() if status == 404 else _HTTP_MESSAGES.get(status, error.name)
+        response = ApiError(status, message).response()
         for name, value in error.get_headers():
             if name.lower() == "allow":
                 response.headers[name] = value
@@ -144,7 +146,18 @@ def install(app: Flask) -> None:
 
 _HTTP_MESSAGES = {
     400: "The request is not valid HTTP or not valid JSON.",
-    404: "Not found: this gateway serves /v1/messages, /v1/messages/count_tokens and /v1/models.",
     405: "This method is not allowed here.",
     413: "The request is too large.",
 }
+
+
+def _not_found() -> str:
+    """Tell the path that was asked for: clients seldom show what they made of the base URL."""
+    asked = quote(request.path)[:_LONGEST_PATH]
+    return (
+        f"Not found: {asked}. This gateway serves /v1/messages, /v1/messages/count_tokens "
+        "and /v1/models."
+    )
+
+
+_LONGEST_PATH = 100

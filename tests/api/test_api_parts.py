@@ -162,6 +162,23 @@ def test_either_header_with_a_valid_key_is_enough(client, headers, status):
         assert answer.json["error"]["type"] == "authentication_error"
 
 
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/messages", "/messages"),
+        ("/v1/v1/messages", "/v1/v1/messages"),
+        ("/a%0Ab%22", "/a%0Ab%22"),
+        ("/" + "x" * 8000, "/" + "x" * 99),
+    ],
+)
+def test_a_wrong_base_url_is_told_by_the_path_that_came_of_it(client, path, told):
+    assert client.post(path, json={}).json == envelope(
+        "not_found_error",
+        f"Not found: {told}. This gateway serves /v1/messages, /v1/messages/count_tokens and "
+        "/v1/models.",
+    )
+
+
 def test_everything_unknown_is_in_the_envelope(client):
     assert client.get("/nowhere").json["error"]["type"] == "not_found_error"
     wrong = client.get("/body")
