@@ -22,6 +22,7 @@ from app.api.models import models_blueprint
 from app.api.openapi import openapi_blueprint
 from app.api.record import Listener, Recorder
 from app.api.reply import Replier
+from app.api.web_pages import guard_pages
 from app.backend.token_shelf import TokenShelf
 from app.backend.upstream import Upstream, UpstreamSettings
 from app.config import Settings, SettingsError, load_settings
@@ -252,17 +253,17 @@ def build(settings: Settings | None = None) -> Flask:
     errors.install(app)
     if tracing:
         tracing.install(app)
-    app.register_blueprint(
-        messages_blueprint(
-            gateway.relay,
-            replier,
-            keys,
-            resolve=partial(resolve, aliases=aliases),
-            max_request_bytes=settings.max_request_bytes,
-            deadline=BodyDeadline(settings.body_timeout),
-            limits=limits,
-        )
+    messages = messages_blueprint(
+        gateway.relay,
+        replier,
+        keys,
+        resolve=partial(resolve, aliases=aliases),
+        max_request_bytes=settings.max_request_bytes,
+        deadline=BodyDeadline(settings.body_timeout),
+        limits=limits,
     )
+    guard_pages(messages, keyed=bool(settings.client_api_keys))
+    app.register_blueprint(messages)
     app.register_blueprint(
         models_blueprint(
             keys,

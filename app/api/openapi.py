@@ -25,7 +25,8 @@ _COUNT: Json = {"type": "integer", "minimum": 0}
 _WHEN = {
     400: "The request is not valid; the message names the field.",
     401: "The key is missing or wrong.",
-    403: "Google does not allow this to the account, e.g. from its location.",
+    403: "Google does not allow this to the account, e.g. from its location; or a web page asked, "
+    "and no client keys are set.",
     404: "There is no such model or path.",
     405: "The path exists, but not with this method.",
     408: "The request's body came too slowly.",
@@ -143,7 +144,7 @@ def _models() -> Json:
             _query("before_id", text),
             _query("lifecycle", text),
         ],
-        "responses": {"200": _ok("A page", _ref("ModelPage")), **_errors(400, 401, 405)},
+        "responses": {"200": _ok("A page", _ref("ModelPage")), **_errors(400, 401, 403, 405)},
     }
 
 
@@ -152,7 +153,7 @@ def _model() -> Json:
         "operationId": "get_model",
         "summary": "Say what a model's name stands for",
         "parameters": [{"name": "model_id", "in": "path", "required": True, "schema": _TEXT}],
-        "responses": {"200": _ok("The model", _ref("Model")), **_errors(401, 404, 405)},
+        "responses": {"200": _ok("The model", _ref("Model")), **_errors(401, 403, 404, 405)},
     }
 
 

@@ -11,7 +11,13 @@ from app.api.record import Recorder
 API = "/v1/"
 """What else is refused (scanners ask for all kinds of things) is not worth a line each."""
 LONGEST_PATH = 200
-OUTCOMES = {400: "invalid", 401: "unauthenticated", 404: "not_found", 429: "limited"}
+OUTCOMES = {
+    400: "invalid",
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not_found",
+    429: "limited",
+}
 """By status; what is not here is `invalid`, too, or a fault of ours."""
 
 
