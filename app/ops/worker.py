@@ -96,6 +96,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
 
     def init_process(self) -> None:
         """Start the worker; it ends in here."""
+        gc.set_threshold(*COLLECT)  # from here on: making the application leaves no cycles, either
         catch_unhandled()
         gevent.get_hub().print_exception = unhandled
         super().init_process()
@@ -113,7 +114,6 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
             gc.collect()
             gc.freeze()
             atexit.register(gc.unfreeze)  # the end of the process needs its own order
-            gc.set_threshold(*COLLECT)
             return
         sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
