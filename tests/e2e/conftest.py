@@ -4,7 +4,9 @@ import itertools
 
 import pytest
 
+from app.simulator.app import create_simulator_app
 from app.simulator.server import Simulator
+from app.simulator.state import SimulatorState
 from tests.e2e.processes import GatewayProcess
 
 
@@ -31,7 +33,45 @@ def gateway(tmp_path, simulator):
 
     yield start
     for process in running:
-        process.__exit__()
+        process.kill()
+
+
+class _Stage(Simulator):
+    """A simulator whose memory can be had anew, while it goes on to listen."""
+
+    def __init__(self):
+        super().__init__(pace=0.0)
+        self._app = lambda *call: self._play(*call)  # noqa: PLW0108 - it changes
+        self.clear()
+
+    def clear(self):
+        """Begin anew; returns what is remembered from here on, and takes scripts."""
+        state = SimulatorState(pace=0.0)
+        self._play = create_simulator_app(state)
+        return state
+
+
+@pytest.fixture(scope="session")
+def _plain(tmp_path_factory):
+    stage = _Stage()
+    settings = {"GEMINI_API_KEYS": "key-a", "GEMINI_BASE_URL": stage.start()}
+    with GatewayProcess(tmp_path_factory.mktemp("plain"), **settings) as process:
+        yield process, stage
+        process.kill()
+    stage.stop()
+
+
+@pytest.fixture
+def plain(_plain):
+    """A gateway as it is without settings, with one account, for all tests that leave it whole.
+
+    Its ``output`` and ``upstream.requests`` begin with the test. A test may script faults that are
+    the request's own (``upstream.script("key-a", ...)``), but none that the account suffers from.
+    """
+    process, stage = _plain
+    process.upstream = stage.clear()
+    process.forget()
+    return process
 
 
 @pytest.fixture(scope="module")
@@ -58,4 +98,5 @@ def lone_accounts(tmp_path_factory):
         READ_TIMEOUT="0.3",
     ) as process:
         yield lambda: (process, simulator, next(fresh))
+        process.kill()
     simulator.stop()

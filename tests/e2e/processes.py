@@ -28,7 +28,7 @@ class GatewayProcess:
         self.settings = {
             **base,
             "PYTHONPATH": str(ROOT),
-            "PYTHONDONTWRITEBYTECODE": "1",
+            "TMPDIR": str(folder),  # what it may leave behind goes with the folder
             "PORT": "0",
             **settings,
         }
@@ -45,6 +45,7 @@ class GatewayProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -69,6 +70,16 @@ class GatewayProcess:
                 self.process.kill()
                 self.process.wait()
 
+    def kill(self) -> None:
+        """End it and its workers on the spot, for whom its end is nothing to look at.
+
+        A process that may tidy itself up takes a fifth of all that its start took.
+        """
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self._reader.join(10)
+
     def terminate(self) -> None:
         """Ask it to drain and end, as a deploy does."""
         self.process.send_signal(signal.SIGTERM)
@@ -90,6 +101,12 @@ class GatewayProcess:
                 raise AssertionError(f"ended without a line {pattern.pattern!r}:\n{self.output}")
             if pattern.search(line):
                 return line
+
+    def forget(self) -> None:
+        """Begin anew with what it prints, for the next test that shares it."""
+        self.lines.clear()
+        while not self._new_line.empty():
+            self._new_line.get()
 
     @property
     def output(self) -> str:

@@ -54,8 +54,9 @@ def test_the_way_of_a_request_is_told(telling, simulator):
     assert HEADER not in post(telling, max_tokens="x").headers
 
 
-def test_it_is_off_by_default(gateway, simulator):
-    running = gateway()
-    assert HEADER not in post(running).headers
-    simulator.script("key-a", ["400"])
-    assert HEADER not in post(running).headers
+def test_it_is_off_by_default(plain):
+    assert HEADER not in post(plain).headers
+    plain.upstream.script("key-a", ["400"])
+    failed = post(plain)
+    assert failed.status_code == 400
+    assert HEADER not in failed.headers

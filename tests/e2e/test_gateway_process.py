@@ -42,8 +42,8 @@ def test_without_accounts_it_serves_from_the_simulator_and_says_so(gateway):
     assert "hello" in message.content[0].text
 
 
-def test_streaming_and_not_streaming_give_the_same_message(gateway):
-    client = sdk(gateway())
+def test_streaming_and_not_streaming_give_the_same_message(plain):
+    client = sdk(plain)
     whole = client.messages.create(model=MODEL, **HELLO)
     with client.messages.stream(model=MODEL, **HELLO) as stream:
         text = "".join(stream.text_stream)
@@ -58,8 +58,8 @@ def test_streaming_and_not_streaming_give_the_same_message(gateway):
     assert whole.model == streamed.model == MODEL
 
 
-def test_a_tool_loop_with_thinking_brings_every_signature_back(gateway, simulator):
-    client = sdk(gateway())
+def test_a_tool_loop_with_thinking_brings_every_signature_back(plain):
+    client = sdk(plain)
     tools = [
         {
             "name": "get_weather",
@@ -93,7 +93,7 @@ def test_a_tool_loop_with_thinking_brings_every_signature_back(gateway, simulato
     second = client.messages.create(messages=messages, **options)
     assert second.stop_reason == "end_turn"
     assert "22 degrees" in "".join(block.text for block in second.content if block.type == "text")
-    sent = simulator.requests[-1].body["contents"]
+    sent = plain.upstream.requests[-1].body["contents"]
     calls = [part for content in sent for part in content["parts"] if "functionCall" in part]
     assert len(calls) == 1
     assert calls[0]["thoughtSignature"] != "skip_thought_signature_validator"
@@ -111,15 +111,15 @@ def test_a_quota_error_on_one_key_is_invisible(gateway, simulator):
     assert asked.count("key-b") == 4
 
 
-def test_when_all_are_out_the_client_is_told_for_how_long(gateway, simulator):
-    running = gateway(GEMINI_API_KEYS="key-a")
-    simulator.script("key-a", ["429-minute"])
-    answer = post(running)
+def test_when_all_are_out_the_client_is_told_for_how_long(lone_accounts):
+    running, simulator, key = lone_accounts()
+    simulator.script(key, ["429-minute"])
+    answer = post(running, model=f"gemini-{key}")
     assert answer.status_code == 429
     assert answer.json()["error"]["type"] == "rate_limit_error"
     assert answer.json()["request_id"] == answer.headers["request-id"]
     assert 1 <= int(answer.headers["retry-after"]) <= 60
-    again = post(running)
+    again = post(running, model=f"gemini-{key}")
     assert again.status_code == 429
     assert 1 <= int(again.headers["retry-after"]) <= int(answer.headers["retry-after"])
 
@@ -157,11 +157,10 @@ def test_each_fault_ends_in_its_status(lone_accounts, fault, status, kind, asked
     assert "client gone" not in line
 
 
-def test_events_leave_as_they_arrive(gateway, simulator):
-    running = gateway(KEEPALIVE_INTERVAL="60")
-    simulator.script("key-a", ["silent-after-1"])
+def test_events_leave_as_they_arrive(plain):
+    plain.upstream.script("key-a", ["silent-after-1"])
     answer = requests.post(
-        f"{running.url}/v1/messages", json={"model": MODEL, **HELLO, "stream": True}, stream=True
+        f"{plain.url}/v1/messages", json={"model": MODEL, **HELLO, "stream": True}, stream=True
     )
     lines = answer.iter_lines(chunk_size=1)
     seen = []
@@ -171,7 +170,7 @@ def test_events_leave_as_they_arrive(gateway, simulator):
             break
     assert seen[0] == b"event: message_start"
     answer.close()
-    line = running.wait_for_line(re.compile(answer.headers["request-id"]))
+    line = plain.wait_for_line(re.compile(answer.headers["request-id"]))
     assert " /v1/messages 200 client gone: " in line
 
 
@@ -301,10 +300,9 @@ def test_a_taken_port_is_named_before_gunicorn_tries_it(tmp_path):
     waiting.__exit__()
 
 
-def test_bytes_that_are_not_http_get_the_envelope(gateway):
-    running = gateway()
+def test_bytes_that_are_not_http_get_the_envelope(plain):
     for garbage in (b"\x16\x03\x01\x00\xa5\r\n\r\n", b"GET / HTTP/9\r\n\r\n", b"NONSENSE\r\n\r\n"):
-        with socket.create_connection(("127.0.0.1", running.port)) as connection:
+        with socket.create_connection(("127.0.0.1", plain.port)) as connection:
             connection.sendall(garbage)
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         head, _, body = answer.partition(b"\r\n\r\n")
@@ -312,9 +310,8 @@ def test_bytes_that_are_not_http_get_the_envelope(gateway):
         assert json.loads(body)["error"]["type"] == "invalid_request_error"
 
 
-def test_a_body_that_is_far_too_large_still_gets_its_413(gateway):
-    running = gateway(MAX_REQUEST_BYTES="100000")
-    answer = requests.post(f"{running.url}/v1/messages", data=b"x" * 50_000_000)
+def test_a_body_that_is_far_too_large_still_gets_its_413(plain):
+    answer = requests.post(f"{plain.url}/v1/messages", data=b"x" * 50_000_000)
     assert answer.status_code == 413
     assert answer.json()["error"]["type"] == "request_too_large"
 

@@ -18,17 +18,20 @@ HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 MODEL = "claude-sonnet-5"
 
 
-def test_tokens_are_counted_by_gemini(gateway, simulator):
-    client = anthropic.Anthropic(base_url=gateway().url, api_key="any")
-    short = client.messages.count_tokens(model=MODEL, **HELLO).input_tokens
+def test_tokens_are_counted_by_gemini(plain):
+    client = anthropic.Anthropic(base_url=plain.url, api_key="any")
+    # Words of its own: a count is remembered.
+    message = {"messages": [{"role": "user", "content": "count me"}]}
+    short = client.messages.count_tokens(model=MODEL, **message).input_tokens
     long = client.messages.count_tokens(
-        model=MODEL, messages=[{"role": "user", "content": "hello " * 500}]
+        model=MODEL, messages=[{"role": "user", "content": "count me " * 500}]
     ).input_tokens
     assert 0 < short < long
-    asked = [record.path for record in simulator.requests if "countTokens" in record.path]
+    asked = [record.path for record in plain.upstream.requests if "countTokens" in record.path]
     assert asked == ["/v1beta/models/gemini-3.8-flash:countTokens"] * 2
-    client.messages.count_tokens(model=MODEL, **HELLO)
-    assert len([record for record in simulator.requests if "countTokens" in record.path]) == 2
+    client.messages.count_tokens(model=MODEL, **message)
+    requested = plain.upstream.requests
+    assert len([record for record in requested if "countTokens" in record.path]) == 2
 
 
 def test_counting_that_is_refused_costs_no_answer(gateway):
@@ -54,9 +57,9 @@ def test_counting_that_is_refused_costs_no_answer(gateway):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_sdks_tool_runner_goes_on_without_a_thread(gateway, stream):
+def test_the_sdks_tool_runner_goes_on_without_a_thread(plain, stream):
     """It continues a thread by itself, and sends all messages once it hears that there is none."""
-    client = anthropic.Anthropic(base_url=gateway().url, api_key="any", max_retries=0)
+    client = anthropic.Anthropic(base_url=plain.url, api_key="any", max_retries=0)
 
     @anthropic.beta_tool
     def get_weather(city: str) -> str:
@@ -77,10 +80,9 @@ def test_the_sdks_tool_runner_goes_on_without_a_thread(gateway, stream):
     assert asked == ["Paris"]
 
 
-def test_a_thread_that_goes_on_is_refused_as_one_that_is_lost(gateway):
-    running = gateway()
+def test_a_thread_that_goes_on_is_refused_as_one_that_is_lost(plain):
     body = {"model": MODEL, "max_tokens": 9, "thread": {"type": "continue"}, **HELLO}
-    answer = requests.post(f"{running.url}/v1/messages", json=body)
+    answer = requests.post(f"{plain.url}/v1/messages", json=body)
     assert (answer.status_code, answer.json()["error"]) == (
         400,
         {
@@ -139,11 +141,10 @@ def test_models_are_what_the_accounts_serve_and_the_names_that_lead_there(gatewa
         client.models.retrieve("claude-sonnet-5")
 
 
-def test_health_and_the_root(gateway):
-    running = gateway()
-    assert requests.get(f"{running.url}/healthz").json() == {"status": "ok"}
-    assert requests.head(running.url).status_code == 200
-    ready = requests.get(f"{running.url}/readyz")
+def test_health_and_the_root(plain):
+    assert requests.get(f"{plain.url}/healthz").json() == {"status": "ok"}
+    assert requests.head(plain.url).status_code == 200
+    ready = requests.get(f"{plain.url}/readyz")
     assert ready.status_code == 200
     assert "simulator" not in ready.text
     assert ready.json() == {
@@ -158,11 +159,11 @@ def test_health_and_the_root(gateway):
     }
 
 
-def test_the_dashboards_files_come_whole(gateway):
+def test_the_dashboards_files_come_whole(plain):
     folder = ROOT / "app" / "ops" / "admin" / "static"
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert len(files) >= 8
-    url = f"{gateway().url}/admin/static"
+    url = f"{plain.url}/admin/static"
     with requests.Session() as client:  # on one connection: each must end where it ends
         for path in files:
             answer = client.get(f"{url}/{path.relative_to(folder)}", timeout=10)
@@ -276,14 +277,13 @@ RECORDED = ROOT / "tests" / "recordings" / "claude-code"
 
 
 @pytest.mark.parametrize("version", ["2023-06-01", "2026-10-21"])
-def test_every_recorded_claude_code_request_is_answered(gateway, version):
-    running = gateway()
+def test_every_recorded_claude_code_request_is_answered(plain, version):
     for path in sorted(RECORDED.iterdir()):
         recorded = json.loads(path.read_text())
         body = recorded.get("body", recorded)
         endpoint = "messages/count_tokens" if "count-tokens" in path.name else "messages"
         answer = requests.post(
-            f"{running.url}/v1/{endpoint}?beta=true",
+            f"{plain.url}/v1/{endpoint}?beta=true",
             json=body,
             headers={"anthropic-version": version, "anthropic-beta": "a,b"},
         )
@@ -294,10 +294,10 @@ def test_every_recorded_claude_code_request_is_answered(gateway, version):
             assert answer.json()["input_tokens"] > 0
 
 
-def test_the_search_request_of_claude_code_is_answered_with_sources(gateway):
+def test_the_search_request_of_claude_code_is_answered_with_sources(plain):
     recorded = json.loads((RECORDED / "v2.1.330.deferred-tools.3.request.json").read_text())
     body = {**recorded.get("body", recorded), "stream": False}
-    answer = requests.post(f"{gateway().url}/v1/messages", json=body).json()
+    answer = requests.post(f"{plain.url}/v1/messages", json=body).json()
     kinds = [block["type"] for block in answer["content"]]
     assert kinds[:2] == ["server_tool_use", "web_search_tool_result"]
     assert answer["content"][0]["input"]["query"]
@@ -308,11 +308,10 @@ def test_the_search_request_of_claude_code_is_answered_with_sources(gateway):
     assert answer["stop_reason"] == "end_turn"
 
 
-def test_an_overflow_is_told_in_the_words_that_clients_know(gateway, simulator):
-    running = gateway()
-    simulator.script("key-a", ["too-long"])
+def test_an_overflow_is_told_in_the_words_that_clients_know(plain):
+    plain.upstream.script("key-a", ["too-long"])
     body = {"model": MODEL, "max_tokens": 9, **HELLO}
-    answer = requests.post(f"{running.url}/v1/messages", json=body)
+    answer = requests.post(f"{plain.url}/v1/messages", json=body)
     assert answer.status_code == 400
     message = answer.json()["error"]["message"]
     assert re.fullmatch(r"prompt is too long: \d+ tokens > \d+ maximum", message)

@@ -9,7 +9,7 @@ import pytest
 
 from app import create_app
 from app.config import load_settings
-from tests.e2e.processes import ROOT, GatewayProcess
+from tests.e2e.processes import ROOT
 
 PAGE = (ROOT / "docs" / "limits.md").read_text()
 MIB = 1 << 20
@@ -111,15 +111,9 @@ def test_the_size_of_a_body(client, zipped):
     assert f"413 `{message}`" in PAGE
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    with GatewayProcess(tmp_path_factory.mktemp("heads")) as running:
-        yield running
-
-
-def ask(running, data):
+def ask(gateway, data):
     """The status and the message of what the gateway says to ``data`` on a connection."""
-    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
         connection.sendall(data)
         answer = b""
         while piece := connection.recv(65_536):
@@ -160,10 +154,10 @@ def head(*lines, path="/healthz"):
         ),
     ],
 )
-def test_the_size_of_heads(running, most, more, status, phrase):
-    assert ask(running, most.encode()) == (200, "")
+def test_the_size_of_heads(plain, most, more, status, phrase):
+    assert ask(plain, most.encode()) == (200, "")
     message = f"{phrase}: what was sent is not an HTTP request that can be served."
-    assert ask(running, more.encode()) == (status, message)
+    assert ask(plain, more.encode()) == (status, message)
     assert f"{status} `{message}`" in PAGE
 
 
@@ -183,8 +177,8 @@ def test_the_size_of_heads(running, most, more, status, phrase):
         bytes(range(256)) * 50 + b"\r\n\r\n",
     ],
 )
-def test_any_bytes_get_an_answer_and_harm_nobody(running, data):
-    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+def test_any_bytes_get_an_answer_and_harm_nobody(plain, data):
+    with socket.create_connection(("127.0.0.1", plain.port), timeout=20) as connection:
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
         answer = b""
@@ -194,4 +188,4 @@ def test_any_bytes_get_an_answer_and_harm_nobody(running, data):
         start, _, body = answer.partition(b"\r\n\r\n")
         assert 400 <= int(start.split()[1]) < 600, start
         assert json.loads(body)["type"] == "error"
-    assert ask(running, head().encode()) == (200, "")
+    assert ask(plain, head().encode()) == (200, "")

@@ -49,12 +49,11 @@ def node():
 
 
 @pytest.mark.timeout(300)
-def test_the_typescript_sdk_holds_a_tool_loop(node, gateway):
-    running = gateway()
+def test_the_typescript_sdk_holds_a_tool_loop(node, plain):
     done = subprocess.run(
         [node, "session.mjs"],
         cwd=FOLDER,
-        env={"GATEWAY": running.url, "PATH": "/usr/bin:/bin"},
+        env={"GATEWAY": plain.url, "PATH": "/usr/bin:/bin"},
         check=False,
         capture_output=True,
         text=True,
@@ -133,14 +132,13 @@ def claude(folder, running, prompt, *options):
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("model", ["claude-sonnet-5", "claude-haiku-4-5"])
-def test_claude_code_runs_a_command(node, gateway, simulator, tmp_path, model):
-    running = gateway()
+def test_claude_code_runs_a_command(node, plain, tmp_path, model):
     prompt = 'call Bash with {"command": "echo hi42", "description": "say hi"}'
-    said = claude(tmp_path, running, prompt, "--model", model, "--allowedTools", "Bash")
+    said = claude(tmp_path, plain, prompt, "--model", model, "--allowedTools", "Bash")
     assert (said["is_error"], said["num_turns"]) == (False, 2)
     assert "hi42" in said["result"]
     assert said["usage"]["input_tokens"] > 0
-    turns = [record.body for record in simulator.requests if "Content" in record.path]
+    turns = [record.body for record in plain.upstream.requests if "Content" in record.path]
     calls = [
         part
         for content in turns[-1]["contents"]

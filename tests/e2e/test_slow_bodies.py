@@ -7,6 +7,8 @@ import threading
 import pytest
 import requests
 
+from tests.e2e.processes import GatewayProcess
+
 BODY = json.dumps(
     {
         "model": "claude-sonnet-4-5",
@@ -14,6 +16,14 @@ BODY = json.dumps(
         "messages": [{"role": "user", "content": "hello " * 2000}],
     }
 ).encode()
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory):
+    """A gateway that takes no more than `BODY`."""
+    settings = {"GEMINI_API_KEYS": "", "MAX_REQUEST_BYTES": str(len(BODY))}
+    with GatewayProcess(tmp_path_factory.mktemp("narrow"), **settings) as process:
+        yield process
 
 
 def begin(gateway, headers):
@@ -75,10 +85,9 @@ def test_a_body_that_trickles_is_cut_off(gateway):
 
 @pytest.mark.parametrize("framing", [b"content-length: 20000000", b"transfer-encoding: chunked"])
 def test_who_sends_too_much_on_a_connections_last_request_gets_the_answer_and_no_reset(
-    gateway, framing
+    narrow, framing
 ):
-    running = gateway(MAX_REQUEST_BYTES="1024")
-    connection = begin(running, framing + b"\r\nconnection: close")
+    connection = begin(narrow, framing + b"\r\nconnection: close")
     if b"chunked" in framing:
         connection.sendall(b"%x\r\n" % 20_000_000)
     for _ in range(200):
@@ -89,26 +98,22 @@ def test_who_sends_too_much_on_a_connections_last_request_gets_the_answer_and_no
     connection.close()
 
 
-def test_a_body_that_is_cut_short_is_refused(gateway):
-    running = gateway()
-    connection = begin(running, b"content-length: %d" % len(BODY))
+def test_a_body_that_is_cut_short_is_refused(plain):
+    connection = begin(plain, b"content-length: %d" % len(BODY))
     connection.sendall(BODY[:1000])
     connection.shutdown(socket.SHUT_WR)
     status, body = answer_of(connection)
     assert status == b"HTTP/1.1 400 BAD REQUEST"
     assert body["error"]["message"] == "The request body is cut short."
     connection.close()
-    assert "Traceback" not in running.output
+    assert "Traceback" not in plain.output
 
 
 @pytest.mark.parametrize(
     "wrong", [b"zz\r\n{}\r\n", b"-5\r\n{}\r\n", b"2\r\n{}{}\r\n0\r\n\r\n", b"2;\n\r\n{}\r\n"]
 )
-def test_a_body_that_is_wrongly_chunked_is_the_clients_fault_and_ends_the_connection(
-    gateway, wrong
-):
-    running = gateway()
-    connection = begin(running, b"transfer-encoding: chunked")
+def test_a_body_that_is_wrongly_chunked_is_the_clients_fault_and_ends_the_connection(plain, wrong):
+    connection = begin(plain, b"transfer-encoding: chunked")
     connection.sendall(wrong + b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
     status, body = answer_of(connection)
     assert status == b"HTTP/1.1 400 BAD REQUEST"
@@ -117,12 +122,11 @@ def test_a_body_that_is_wrongly_chunked_is_the_clients_fault_and_ends_the_connec
         "message": "The request body is not valid chunked encoding.",
     }
     connection.close()
-    assert "Traceback" not in running.output
+    assert "Traceback" not in plain.output
 
 
-def test_a_chunked_body_that_is_cut_short_is_refused(gateway):
-    running = gateway()
-    connection = begin(running, b"transfer-encoding: chunked\r\nconnection: close")
+def test_a_chunked_body_that_is_cut_short_is_refused(plain):
+    connection = begin(plain, b"transfer-encoding: chunked\r\nconnection: close")
     connection.sendall(b"ffff\r\n" + BODY[:1000])
     connection.shutdown(socket.SHUT_WR)
     status, body = answer_of(connection)
@@ -132,11 +136,10 @@ def test_a_chunked_body_that_is_cut_short_is_refused(gateway):
 
 
 @pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 413), (50_000_000, 413)])
-def test_a_chunked_body_that_is_too_large_is_not_taken_for_its_beginning(gateway, more, status):
-    running = gateway(MAX_REQUEST_BYTES=str(len(BODY)))
+def test_a_chunked_body_that_is_too_large_is_not_taken_for_its_beginning(narrow, more, status):
     pieces = (b" " * min(65536, more - at) for at in range(0, more, 65536))
     answer = requests.post(
-        f"{running.url}/v1/messages",
+        f"{narrow.url}/v1/messages",
         data=(piece for piece in (BODY, *pieces)),
         headers={"content-type": "application/json"},
     )
