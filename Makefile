@@ -11,8 +11,9 @@ help: ## Show what can be made
 run: $(VENV)/.installed ## Serve on 127.0.0.1:8080 (settings: environment or .env)
 	@$(BIN)/gunicorn -c gunicorn.conf.py wsgi:app
 
+# With bytecode, whatever the environment says: the suite starts Python some hundred times.
 test: $(VENV)/.installed-test ## Run the whole test suite
-	@$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 
 chaos: $(VENV)/.installed-test ## Play every fault at every place, and print what clients see
 	@$(BIN)/python -m tests.chaos

@@ -9,18 +9,33 @@ import json
 import warnings
 
 import jsonschema
-import pydantic
-from google.ai import generativelanguage_v1beta as proto
-from google.genai import types as t
-from google.protobuf import json_format
+
+# Google's packages take long to load: only who judges pays for it, and not every test process.
 
 
-class _Body(pydantic.BaseModel, extra="forbid"):
-    contents: list[t.Content]
-    systemInstruction: t.Content | None = None
-    tools: list[t.Tool] | None = None
-    toolConfig: t.ToolConfig | None = None
-    generationConfig: t.GenerationConfig | None = None
+@functools.cache
+def _body():
+    import pydantic
+    from google.genai import types as t
+
+    return pydantic.create_model(
+        "Body",
+        __config__={"extra": "forbid"},
+        contents=(list[t.Content], ...),
+        systemInstruction=(t.Content | None, None),
+        tools=(list[t.Tool] | None, None),
+        toolConfig=(t.ToolConfig | None, None),
+        generationConfig=(t.GenerationConfig | None, None),
+    )
+
+
+@functools.cache
+def _parse():
+    from google.ai import generativelanguage_v1beta as proto
+    from google.protobuf import json_format
+
+    request = proto.GenerateContentRequest.pb()
+    return lambda body: json_format.ParseDict(body, request())
 
 
 def _json_schema(schema):
@@ -60,9 +75,10 @@ def _validator():
 
 def check(body):
     """Assert that ``body`` is a GenerateContentRequest by the SDK, the discovery and the proto."""
+    judge = _body()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        _Body.model_validate(body)
+        judge.model_validate(body)
     known = copy.deepcopy(body)
     config = known.get("generationConfig", {})
     thinking = config.get("thinkingConfig", {})
@@ -83,4 +99,4 @@ def check(body):
                 part.get(piece, {}).pop("id", None)
             if part.get("thoughtSignature", "").startswith("skip_"):
                 part.pop("thoughtSignature")
-    json_format.ParseDict(known, proto.GenerateContentRequest.pb()())
+    _parse()(known)
