@@ -25,6 +25,8 @@ MODEL = "gemini-3.8-flash"
 START = datetime(2026, 11, 20, tzinfo=PACIFIC).timestamp()
 HOUR = 3600.0
 ACCOUNTS = ("key-1", "key-2", "key-3")
+SPENT = (START + 5 * HOUR, START + 23.5 * HOUR)
+"""When the day's quota is gone: a request a minute is then enough to tempt the pool."""
 
 
 def arrivals(hours, every, jitter):
@@ -33,7 +35,10 @@ def arrivals(hours, every, jitter):
     times, now = [], START
     while now < START + hours * HOUR:
         times.append(now)
-        now += draw.expovariate(1 / every) if jitter else every
+        if SPENT[0] <= now < SPENT[1]:
+            now += 60.0
+        else:
+            now += draw.expovariate(1 / every) if jitter else every
     return times
 
 
@@ -96,7 +101,7 @@ def oracle(times, rpm, rpd):
 
 @pytest.mark.parametrize(
     ("hours", "rpm", "rpd", "every", "jitter"),
-    [(26, 2, 400, 6.0, False), (3, 10, None, 1.7, False), (3, 10, None, 0.7, True)],
+    [(26, 2, 400, 6.0, False), (2, 10, None, 1.7, False), (1, 10, None, 0.7, True)],
 )
 def test_a_day_above_quota_yields_what_the_quotas_allow(
     hours, rpm, rpd, every, jitter, capsys, monkeypatch
