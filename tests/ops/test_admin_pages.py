@@ -7,6 +7,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from jinja2 import FileSystemBytecodeCache
 
 import app as app_package
 from app import create_app
@@ -44,15 +45,23 @@ def simulator():
     simulator.stop()
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The templates' code, for the applications of all tests: to compile it takes longest."""
+    return FileSystemBytecodeCache(tmp_path_factory.mktemp("templates"))
+
+
 @pytest.fixture
-def make(tmp_path, simulator):
+def make(tmp_path, simulator, compiled):
     def make(**settings):
         base = {
             "ACCOUNTS_TOML": ACCOUNTS,
             "GEMINI_BASE_URL": simulator.base_url,
             "STATE_URL": "memory://",
         }
-        return create_app(load_settings({**base, **settings}, root=tmp_path))
+        app = create_app(load_settings({**base, **settings}, root=tmp_path))
+        app.jinja_env.bytecode_cache = compiled
+        return app
 
     return make
 

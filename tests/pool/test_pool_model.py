@@ -7,7 +7,7 @@ must hold in every state: no account above its concurrency; and at every end, wh
 nothing free to wait for: no bell was lost.
 """
 
-import copy
+import pickle
 from dataclasses import dataclass, field
 
 import pytest
@@ -163,8 +163,9 @@ def explore(world):
         steps = state.steps()
         if not steps:
             state.check_end()
+        packed = pickle.dumps(state)  # a copy of all of it, many times as fast as deepcopy
         for step in steps:
-            after = copy.deepcopy(state)
+            after = pickle.loads(packed)
             after.do(step)
             if after.key() not in seen:
                 seen.add(after.key())
