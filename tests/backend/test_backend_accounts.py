@@ -1,5 +1,6 @@
 """Every kind of account over real HTTP: where it asks, how it shows who it is, how tokens live."""
 
+import functools
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -89,7 +90,9 @@ def user_file(folder, server, **more):
     return str(path)
 
 
-def service_file(folder, server):
+@functools.cache
+def private_key():
+    """One for all tests: it takes long to make."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -98,12 +101,16 @@ def service_file(folder, server):
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
+    return key.decode()
+
+
+def service_file(folder, server):
     path = folder / "service.json"
     content = {
         "type": "service_account",
         "project_id": "own-project",
         "private_key_id": "1",
-        "private_key": key.decode(),
+        "private_key": private_key(),
         "client_email": "robot@own-project.iam.gserviceaccount.com",
         "token_uri": f"{server.url}/token",
     }

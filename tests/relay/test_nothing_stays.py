@@ -18,6 +18,15 @@ from app.relay.keepalive import KeepAliveTimer, Silence
 from tests.relay.world import World
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _what_there_was():
+    """Set aside what other tests have left, so that a look for cycles looks at these tests'."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def _no_collection():
     gc.collect()
