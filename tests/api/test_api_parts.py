@@ -299,13 +299,17 @@ def test_a_proxy_in_front_of_a_gateway_without_keys_is_told_of_once(caplog):
 
     forwarded = {"x-forwarded-for": "203.0.113.7"}
     keys = ClientKeys([])
+
+    def said():
+        # Gateways of other tests in this process may have their say, too, from their threads.
+        return [one for one in caplog.records if one.name == "gateway.api"]
+
     assert look(keys, {}) == ""
-    assert caplog.messages == []
+    assert said() == []
     assert [look(keys, forwarded) for _ in range(3)] == ["", "", ""]
     assert look(ClientKeys(["a-key"]), {**forwarded, "x-api-key": "a-key"}) != ""
-    assert [(one.name, one.levelname, one.getMessage()) for one in caplog.records] == [
+    assert [(one.levelname, one.getMessage()) for one in said()] == [
         (
-            "gateway.api",
             "WARNING",
             "requests come through a proxy (X-Forwarded-For), and without CLIENT_API_KEYS whoever "
             "reaches it is let in: set them",

@@ -73,7 +73,11 @@ def running(process):
 @pytest.fixture
 def page(chromium, running):
     """A page of a browser that has not logged in yet; the test fails if its console complains."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, base_url=running.url)
+    context = chromium.new_context(
+        viewport={"width": 1280, "height": 900},
+        base_url=running.url,
+        reduced_motion="reduce",  # what moves is drawn sixty times a second, by the processor
+    )
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
     complaints = []
