@@ -185,11 +185,11 @@ def test_keepalives_fill_the_silence_and_cost_no_status(gateway, simulator):
     answer.close()
 
 
-def test_a_client_that_hangs_up_frees_the_account_within_a_second(gateway, simulator):
-    running = gateway()
+def test_a_client_that_hangs_up_frees_the_account_within_a_second(plain):
+    simulator = plain.upstream
     simulator.script("key-a", ["hang", "silent"])
     for _ in range(2):
-        connection = socket.create_connection(("127.0.0.1", running.port))
+        connection = socket.create_connection(("127.0.0.1", plain.port))
         body = json.dumps({"model": MODEL, **HELLO, "stream": True}).encode()
         head = f"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
@@ -198,7 +198,7 @@ def test_a_client_that_hangs_up_frees_the_account_within_a_second(gateway, simul
         connection.close()
         assert simulator.wait_for(lambda: simulator.in_flight("key-a") == 0, 10)
         assert time.monotonic() - gone < 1.0
-        running.wait_for_line(re.compile(r" /v1/messages 499 client gone: "), timeout=2)
+        plain.wait_for_line(re.compile(r" /v1/messages 499 client gone: "), timeout=2)
 
 
 def test_two_hundred_at_once_never_exceed_an_accounts_concurrency(gateway, simulator):

@@ -93,20 +93,20 @@ def test_a_thread_that_goes_on_is_refused_as_one_that_is_lost(plain):
     )
 
 
-def test_a_burst_of_counts_is_not_a_burst_upstream(gateway, simulator):
-    running = gateway()
+def test_a_burst_of_counts_is_not_a_burst_upstream(plain):
+    simulator = plain.upstream
     simulator.script("key-a", ["hang"] * 4)
     counts = []
 
     def count(number):
         body = {"model": MODEL, "messages": [{"role": "user", "content": f"tool {number}"}]}
-        answer = requests.post(f"{running.url}/v1/messages/count_tokens", json=body, timeout=5)
+        answer = requests.post(f"{plain.url}/v1/messages/count_tokens", json=body, timeout=5)
         counts.append(answer.json()["input_tokens"])
 
     def hanging(number):
         body = {"model": MODEL, "messages": [{"role": "user", "content": f"hang {number}"}]}
         with pytest.raises(requests.Timeout):
-            requests.post(f"{running.url}/v1/messages/count_tokens", json=body, timeout=4)
+            requests.post(f"{plain.url}/v1/messages/count_tokens", json=body, timeout=4)
 
     first = [threading.Thread(target=hanging, args=(number,)) for number in range(4)]
     for thread in first:
