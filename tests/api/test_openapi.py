@@ -11,7 +11,7 @@ from app import create_app
 from app.api.errors import TYPES
 from app.config import load_settings
 
-MANY = int(os.environ.get("API_EXAMPLES", "40"))
+MANY = int(os.environ.get("API_EXAMPLES", "30"))
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",

@@ -284,7 +284,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(SCHEMAS, SCHEMAS, VALUES)
 def test_what_fits_a_schema_fits_what_becomes_of_it(schema, other, value):
     """Less may be forbidden, since Gemini can't say it; nothing more is."""
@@ -375,7 +375,7 @@ def requests(draw):
     }
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     requests(),
     st.sampled_from(["gemini", "vertex", "code_assist"]),

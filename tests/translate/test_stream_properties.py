@@ -145,7 +145,7 @@ CONTEXTS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.lists(CHUNKS, max_size=6), CONTEXTS)
 def test_arbitrary_chunks_never_break_the_grammar(some_chunks, fields):
     translator = StreamTranslator(context(**fields), nonces())
