@@ -23,6 +23,7 @@ class Replay(BaseHTTPRequestHandler):
     """Answers ``models/NAME:…`` with the recording NAME, byte for byte; keeps the last request."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits 40 ms for an acknowledgement
     asked: dict[str, dict] = {}  # noqa: RUF012
 
     def do_POST(self):
