@@ -67,8 +67,7 @@ class GatewayProcess:
             try:
                 self.process.wait(10)
             except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+                self.kill()
 
     def kill(self) -> None:
         """End it and its workers on the spot, for whom its end is nothing to look at.

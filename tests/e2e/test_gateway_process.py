@@ -297,7 +297,7 @@ def test_a_taken_port_is_named_before_gunicorn_tries_it(tmp_path):
         )
     # Whoever held it has ended meanwhile.
     waiting.wait_for_line(re.compile(f"Listening at: http://127.0.0.1:{port}"))
-    waiting.__exit__()
+    waiting.kill()  # a worker that is about to start would not hear of a quick end for long
 
 
 def test_bytes_that_are_not_http_get_the_envelope(plain):
