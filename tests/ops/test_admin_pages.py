@@ -18,6 +18,7 @@ from app.ops.admin.throttle import KNOWN_FOR, PER_ADDRESS, TOGETHER, WINDOW, Thr
 from app.pool.cooldown import Exhausted
 from app.pool.pool import Wanted
 from app.pool.state import MemoryStore
+from app.pool.watch import AccountsWatcher
 from app.simulator.server import Simulator
 
 KEY = "open sesame"
@@ -509,7 +510,9 @@ def test_an_account_disabled_in_its_file_is_enabled_there(make):
         ("clear", "good has no cooldown any more."),
     ],
 )
-def test_an_action_that_the_store_did_not_take_failed(make, action, message):
+def test_an_action_that_the_store_did_not_take_failed(make, monkeypatch, action, message):
+    # It would go on asking for the store, and telling of it, in all tests that follow.
+    monkeypatch.setattr(AccountsWatcher, "start", lambda _: None)
     client = make(ADMIN_API_KEY=KEY, STATE_URL="redis://127.0.0.1:1/0").test_client()
     for _ in range(2):  # once more makes it no truer
         done = act(client, action).json
