@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # More than cores: many tests wait for processes, sockets and clocks.
 TEST_PROCESSES ?= 3
 
-.PHONY: help run test chaos soak fuzz lint format bench bench-peers clean
+.PHONY: help run test test-oldest chaos soak fuzz lint format bench bench-peers clean
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -14,6 +14,14 @@ run: $(VENV)/.installed ## Serve on 127.0.0.1:8080 (settings: environment or .en
 # With bytecode, whatever the environment says: the suite starts Python some hundred times.
 test: $(VENV)/.installed-test ## Run the whole test suite
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
+
+# In a folder of its own. What only the tests need may ask for newer ones; pip says so, and goes on.
+test-oldest: ## Run it with the oldest version of each dependency that pyproject.toml allows
+	@$(MAKE) --no-print-directory VENV=.venv-oldest .venv-oldest/.installed-test
+	@.venv-oldest/bin/pip install --quiet --disable-pip-version-check $$(.venv-oldest/bin/python -c \
+	  'import re, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	  print(*(re.sub(">=([0-9.]+).*", r"==\1", each) for each in project["dependencies"]))')
+	@$(MAKE) --no-print-directory VENV=.venv-oldest test
 
 chaos: $(VENV)/.installed-test ## Play every fault at every place, and print what clients see
 	@$(BIN)/python -m tests.chaos

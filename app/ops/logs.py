@@ -113,8 +113,11 @@ def catch_unhandled() -> None:
 
 
 def unhandled(where: object, kind: Any, value: Any, traceback: Any) -> None:
-    """Log a fault that nobody caught; also gevent's ``print_exception`` of the hub."""
-    if kind and issubclass(kind, SystemExit | KeyboardInterrupt):
+    """Log a fault that nobody caught; also gevent's ``print_exception`` of the hub.
+
+    Not at the interpreter's end, when locks no longer work: what is taken apart there may complain.
+    """
+    if (kind and issubclass(kind, SystemExit | KeyboardInterrupt)) or sys.is_finalizing():
         return
     name = where if isinstance(where, str) else type(where).__name__
     _unhandled.error("nobody caught what failed in %s", name, exc_info=(kind, value, traceback))
