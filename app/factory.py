@@ -94,6 +94,7 @@ class Gateway:
             ),
         )
         self.registry = ModelRegistry(self.pool, self._list_models, _known_models())
+        self._watcher: AccountsWatcher | None = None
 
     @property
     def simulated(self) -> bool:
@@ -109,15 +110,22 @@ class Gateway:
                 return
             self.pool.replace_accounts(self.accounts())
             self.pool.listen()
-            AccountsWatcher(
+            self._watcher = AccountsWatcher(
                 watched_file(self.settings),
                 load=self._reload,
                 apply=self._apply,
                 each_time=self.pool.sync,
-            ).start()
+            )
+            self._watcher.start()
             self.registry.start()
             self._running.set()
         log.info("serving from %s", "the built-in simulator" if self.simulated else "Gemini")
+
+    def close(self) -> None:
+        """End the threads of `start`, where the process goes on without this gateway."""
+        if self._watcher:
+            self._watcher.stop()
+        self.registry.stop()
 
     def look_in(self) -> None:
         """Fill the pool for a look from the command line; nothing is started."""

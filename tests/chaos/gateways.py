@@ -132,6 +132,7 @@ def in_process(folder: Path, environment: dict[str, str]):
     finally:
         server.shutdown()
         server.server_close()
+        app.extensions["gateway"].close()
         logging.captureWarnings(False)
         for log, level, handlers in kept:
             log.setLevel(level)
