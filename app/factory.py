@@ -21,6 +21,7 @@ from app.api.messages import messages_blueprint
 from app.api.models import models_blueprint
 from app.api.openapi import openapi_blueprint
 from app.api.record import Listener, Recorder
+from app.api.refusals import tell_refusals
 from app.api.reply import Replier
 from app.api.web_pages import guard_pages
 from app.backend.token_shelf import TokenShelf
@@ -261,17 +262,19 @@ def build(settings: Settings | None = None) -> Flask:
     errors.install(app)
     if tracing:
         tracing.install(app)
-    messages = messages_blueprint(
-        gateway.relay,
-        replier,
-        keys,
-        resolve=partial(resolve, aliases=aliases),
-        max_request_bytes=settings.max_request_bytes,
-        deadline=BodyDeadline(settings.body_timeout),
-        limits=limits,
+    tell_refusals(app, recorder)
+    guard_pages(app, keyed=bool(settings.client_api_keys))
+    app.register_blueprint(
+        messages_blueprint(
+            gateway.relay,
+            replier,
+            keys,
+            resolve=partial(resolve, aliases=aliases),
+            max_request_bytes=settings.max_request_bytes,
+            deadline=BodyDeadline(settings.body_timeout),
+            limits=limits,
+        )
     )
-    guard_pages(messages, keyed=bool(settings.client_api_keys))
-    app.register_blueprint(messages)
     app.register_blueprint(
         models_blueprint(
             keys,

@@ -16,7 +16,6 @@ from app.api.body import read_json
 from app.api.deadline import BodyDeadline
 from app.api.errors import ApiError
 from app.api.record import RequestRecord
-from app.api.refusals import tell_refusals
 from app.api.reply import Replier
 from app.relay.counting import CountGate
 from app.relay.exchange import Exchange
@@ -54,7 +53,6 @@ def messages_blueprint(
     """
     blueprint = Blueprint("messages", __name__)
     gate = CountGate()
-    tell_refusals(blueprint, replier.recorder)
 
     @blueprint.post("/v1/messages")
     def create_message() -> Response:

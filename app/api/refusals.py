@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from flask import Blueprint, Response, g, request
+from flask import Flask, Response, g, request
 
 from app.api.record import Recorder
 
@@ -21,13 +21,13 @@ OUTCOMES = {
 """By status; what is not here is `invalid`, too, or a fault of ours."""
 
 
-def tell_refusals(blueprint: Blueprint, recorder: Recorder) -> None:
-    """Tell ``recorder`` of each request that the app of ``blueprint`` refuses by itself.
+def tell_refusals(app: Flask, recorder: Recorder) -> None:
+    """Tell ``recorder`` of each request that ``app`` refuses by itself.
 
     Those that were let in have a trace; their record tells of them.
     """
 
-    @blueprint.after_app_request
+    @app.after_request
     def _tell(response: Response) -> Response:
         status = response.status_code
         if status >= 400 and "trace" not in g and request.path.startswith(API):

@@ -37,7 +37,7 @@ class Replier:
     ) -> None:
         self._hangups = hangups
         self._end = end
-        self.recorder = recorder
+        self._recorder = recorder
 
     def stream(self, exchange: Exchange, record: RequestRecord) -> Response:
         """Answer with server-sent events."""
@@ -100,7 +100,7 @@ class Replier:
     def _begin(self, exchange: Exchange, record: RequestRecord) -> Callable[[], None]:
         environ = request.environ
         connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-        self.recorder.begin(record)
+        self._recorder.begin(record)
         forget = self._hangups.watch(connection, exchange.client_gone)
 
         def finish() -> None:
@@ -108,7 +108,7 @@ class Replier:
             self._end(exchange)
             if not record.outcome:
                 record.outcome = "client gone"
-            self.recorder.end(record)
+            self._recorder.end(record)
 
         return finish
 

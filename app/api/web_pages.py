@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Response, request
+from flask import Flask, Response, request
 
 from app.api.errors import ApiError
 
@@ -20,10 +20,10 @@ _PREFLIGHTS_KEPT = "600"
 """Seconds for which a browser need not ask again."""
 
 
-def guard_pages(blueprint: Blueprint, *, keyed: bool) -> None:
-    """Let pages use the API of ``blueprint``'s app; ``keyed``: clients must show a key."""
+def guard_pages(app: Flask, *, keyed: bool) -> None:
+    """Let pages use the API of ``app``; ``keyed``: clients must show a key."""
 
-    @blueprint.before_app_request
+    @app.before_request
     def _refuse() -> None:
         if keyed or not request.path.startswith(API):
             return
@@ -31,7 +31,7 @@ def guard_pages(blueprint: Blueprint, *, keyed: bool) -> None:
         if origin is not None and _of_a_site(origin):
             raise ApiError(403, "Web pages may not ask while CLIENT_API_KEYS is not set.")
 
-    @blueprint.after_app_request
+    @app.after_request
     def _allow(response: Response) -> Response:
         origin = request.headers.get("origin")
         if origin is None or not request.path.startswith(API) or not _meant():
