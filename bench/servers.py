@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,7 +53,7 @@ class UpstreamProcess:
         self.process.wait()
 
 
-class Server:
+class Server(ABC):
     """One that is measured. Use as a context; ``url`` answers then."""
 
     name = ""
@@ -69,11 +70,13 @@ class Server:
         self.url = ""
         self.pid = 0
 
+    @abstractmethod
     def __enter__(self) -> Server:
-        raise NotImplementedError
+        """Start it."""
 
+    @abstractmethod
     def __exit__(self, *_: object) -> None:
-        raise NotImplementedError
+        """End it."""
 
     def cpu(self) -> float:
         """Return the seconds of CPU time that its processes have used."""
@@ -141,9 +144,9 @@ class Bare(Gateway):
 class _Started(Server):
     """A server that is started by a command and does not tell its port."""
 
+    @abstractmethod
     def command(self, port: int) -> tuple[list[str], dict[str, str]]:
         """Return the command line and its environment."""
-        raise NotImplementedError
 
     def __enter__(self) -> _Started:
         with socket.create_server(("127.0.0.1", 0)) as probe:
