@@ -35,34 +35,25 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 def seconds(low: float, high: float = 86_400.0) -> Callable[[str], float]:
     """Return the reader of a duration within these bounds."""
     example = 2.5 if low <= 2.5 <= high else low + 2.5
-
-    def parse(value: str) -> float:
-        number = _number(value)
-        if not low <= number <= high:
-            raise SettingsError(f"must be seconds, {low:g} to {high:g}, e.g. {example:g}")
-        return number
-
-    return parse
+    return _within(low, high, f"must be seconds, {low:g} to {high:g}, e.g. {example:g}")
 
 
 def decimal(low: float, high: float) -> Callable[[str], float]:
     """Return the reader of a number within these bounds."""
+    return _within(low, high, f"must be a number, {low:g} to {high:g}, e.g. 0.5")
 
+
+def _within(low: float, high: float, refusal: str) -> Callable[[str], float]:
     def parse(value: str) -> float:
-        number = _number(value)
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan  # which is within no bounds
         if not low <= number <= high:
-            raise SettingsError(f"must be a number, {low:g} to {high:g}, e.g. 0.5")
+            raise SettingsError(refusal)
         return number
 
     return parse
-
-
-def _number(value: str) -> float:
-    """Return what is written, not a number (which is within no bounds) where there is none."""
-    try:
-        return float(value)
-    except ValueError:
-        return math.nan
 
 
 def boolean(value: str) -> bool:
