@@ -34,6 +34,7 @@ from app.ops.accounts_cli import accounts_commands
 from app.ops.admin import Dashboard
 from app.ops.metrics import Metrics, PoolCollector, metrics_blueprint
 from app.ops.request_log import RequestLog
+from app.ops.throttle import Throttle
 from app.ops.tracing import open_tracing
 from app.pool.account import Account
 from app.pool.pool import ClientPool
@@ -225,7 +226,9 @@ def build(settings: Settings | None = None) -> Flask:
     keys = ClientKeys(settings.client_api_keys)
     metrics = Metrics(gateway.registry.serves)
     limits = _client_limits(settings, gateway.store)
-    access = AdminAccess(settings.admin_api_key, on_loopback=settings.on_loopback)
+    access = AdminAccess(
+        settings.admin_api_key, on_loopback=settings.on_loopback, throttle=Throttle(gateway.store)
+    )
     dashboard = Dashboard(gateway.store, gateway.pool, gateway.upstream, access, gateway.readiness)
     listeners: list[Listener] = [RequestLog(), metrics, dashboard.history]
     tracing = open_tracing(

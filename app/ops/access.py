@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-from typing import TYPE_CHECKING
 
 from flask import Request
 
 from app.api.auth import shown_keys
 from app.api.errors import ApiError
 from app.api.guesses import Guesses
-
-if TYPE_CHECKING:
-    from app.ops.admin.throttle import Throttle
+from app.ops.throttle import Throttle
 
 CLOSED = "The admin pages are closed: set ADMIN_API_KEY to open them."
 NOT_LOCAL = "Without ADMIN_API_KEY the admin pages answer only to a loopback address."
@@ -24,16 +21,15 @@ class AdminAccess:
     """Decides by ``admin_key``; without one they are open if and only if ``on_loopback``.
 
     The key comes as ``x-api-key`` or ``Authorization: Bearer``; the dashboard's session is the
-    dashboard's own business.
+    dashboard's own business. ``throttle`` slows down who guesses, wherever the key is asked for.
     """
 
-    def __init__(self, admin_key: str, *, on_loopback: bool) -> None:
+    def __init__(self, admin_key: str, *, on_loopback: bool, throttle: Throttle) -> None:
         self.admin_key = admin_key
         self._digest = hashlib.sha256(admin_key.encode()).digest() if admin_key else b""
         self._on_loopback = on_loopback
         self._guesses = Guesses("admin")
-        self.throttle: Throttle | None = None
-        """Slows down who guesses, wherever the key is asked for; put in by who has the store."""
+        self._throttle = throttle
 
     @property
     def open(self) -> bool:
@@ -57,16 +53,14 @@ class AdminAccess:
         if not shown:
             return False
         address = request.remote_addr or ""
-        wait = self.throttle.wait(address) if self.throttle else 0.0
+        wait = self._throttle.wait(address)
         if wait > 0:
             raise ApiError(429, "Too many wrong keys; try again in a minute.", retry_after=wait)
         if any(map(self.is_key, shown)):
-            if self.throttle:
-                self.throttle.right(address)
+            self._throttle.right(address)
             return True
         self._guesses.wrong(address or "an unknown address")
-        if self.throttle:
-            self.throttle.wrong(address)
+        self._throttle.wrong(address)
         return False
 
     def is_key(self, shown: str) -> bool:

@@ -83,7 +83,7 @@ def _versions() -> Iterator[Finding]:
 def _python() -> Finding:
     said = f"{__version__} on Python {platform.python_version()}"
     if unoptimized():
-        said += ", compiled without optimizations: it needs half as much CPU time again"
+        said += ", compiled without optimizations: it needs up to half as much CPU time again"
         advice = "use your system's Python or the official image's; docs/deploy.md#python"
         return Finding("warn", "gateway", said, advice)
     return Finding("ok", "gateway", said)

@@ -1,4 +1,4 @@
-"""How the Python that runs was built: without its optimizations it costs half as much again."""
+"""How the Python that runs was built: without optimizations it costs up to half as much again."""
 
 from __future__ import annotations
 

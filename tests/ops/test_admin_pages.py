@@ -14,7 +14,7 @@ from app import create_app
 from app.config import load_settings
 from app.ops.admin.pages import _inside
 from app.ops.admin.session import COOKIE, LIFETIME, Sessions
-from app.ops.admin.throttle import KNOWN_FOR, PER_ADDRESS, TOGETHER, WINDOW, Throttle
+from app.ops.throttle import KNOWN_FOR, PER_ADDRESS, TOGETHER, WINDOW, Throttle
 from app.pool.cooldown import Exhausted
 from app.pool.pool import Wanted
 from app.pool.state import MemoryStore

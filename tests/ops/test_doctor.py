@@ -106,8 +106,8 @@ def test_a_python_without_optimizations_is_told(tmp_path, monkeypatch, arguments
         assert found == {
             "verdict": "warn",
             "about": "gateway",
-            "said": "0.1.0 on Python 3.13.1, compiled without optimizations: it needs half as much"
-            " CPU time again",
+            "said": "0.1.0 on Python 3.13.1, compiled without optimizations: it needs up to half as"
+            " much CPU time again",
             "advice": "use your system's Python or the official image's; docs/deploy.md#python",
         }
     else:

@@ -5,8 +5,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app import create_app
 from app.config import load_settings
-from app.ops.admin.throttle import PER_ADDRESS, TOGETHER, WINDOW
 from app.ops.metrics import MOST_REASONS, Metrics
+from app.ops.throttle import PER_ADDRESS, TOGETHER, WINDOW
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from app.ops.admin.pages import admin_blueprint
 from app.ops.admin.parts import Parts
 from app.ops.admin.reading import Reader
 from app.ops.admin.session import Sessions
-from app.ops.admin.throttle import Throttle
 from app.pool.pool import ClientPool
 from app.pool.state import StateStore
 
@@ -33,7 +32,6 @@ class Dashboard:
         readiness: Callable[[], tuple[bool, dict[str, Any]]],
     ) -> None:
         self.history = History(store)
-        access.throttle = Throttle(store)
         self._parts = Parts(
             pool,
             Reader(store, self.history),
