@@ -48,19 +48,24 @@ def node():
     return found
 
 
-@pytest.mark.timeout(300)
-def test_the_typescript_sdk_holds_a_tool_loop(node, plain):
+def said(node, script, running):
+    """Return the JSON that ``script``, a client of the gateway ``running``, prints."""
     done = subprocess.run(
-        [node, "session.mjs"],
+        [node, script],
         cwd=FOLDER,
-        env={"GATEWAY": plain.url, "PATH": "/usr/bin:/bin"},
+        env={"GATEWAY": running.url, "PATH": "/usr/bin:/bin"},
         check=False,
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {
+    return json.loads(done.stdout)
+
+
+@pytest.mark.timeout(300)
+def test_the_typescript_sdk_holds_a_tool_loop(node, plain):
+    assert said(node, "session.mjs", plain) == {
         "seen": [
             {"stop": "tool_use", "types": ["thinking", "tool_use"], "output": True},
             {"stop": "end_turn", "types": ["thinking", "text"], "output": True},
@@ -74,21 +79,10 @@ def test_the_typescript_sdk_holds_a_tool_loop(node, plain):
 @pytest.mark.timeout(300)
 def test_vercels_ai_sdk_finds_nothing_to_refuse(node, gateway):
     """Not one null more than Anthropic's own answers have: its schemas are strict."""
-    running = gateway()
-    done = subprocess.run(
-        [node, "aisdk.mjs"],
-        cwd=FOLDER,
-        env={"GATEWAY": running.url, "PATH": "/usr/bin:/bin"},
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
     steps = [["reasoning", "tool-call", "tool-result"], ["reasoning", "text"]]
     search = ["tool-call", "tool-result", "source", "source"]
     cited = ["text", "text", "source", "text", "source"]
-    assert json.loads(done.stdout) == {
+    assert said(node, "aisdk.mjs", gateway()) == {
         "whole": steps,
         "streamed": steps,
         "texts": ["The tool get_weather returned: 22 degrees."] * 2,
