@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 from flask import Response, request
 
@@ -27,6 +27,25 @@ KEEPALIVE_SPACE = b" "
 Batch = Any
 Last = Callable[[], None]
 """To be called before each piece of a body: says if it is the last one, where that helps."""
+
+
+class _Pieces:
+    """A WSGI body that gives its server the generator itself."""
+
+    def __init__(self, pieces: Iterable[bytes], close: Callable[[], None]) -> None:
+        self._pieces = pieces
+        self.close = close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._pieces)
+
+
+class _StreamedResponse(Response):
+    """An answer to a POST whose pieces are bytes: none goes through Werkzeug's two iterators."""
+
+    def get_app_iter(self, environ: Any) -> Iterable[bytes]:
+        """Return what the server sends, and closes in the end."""
+        return _Pieces(cast("Iterable[bytes]", self.response), self.close)
 
 
 class Replier:
@@ -91,7 +110,7 @@ class Replier:
         record.status = 200
         begun = () if first is None else (first,)
         body = render(chain(begun, batches), record, _last_of(exchange))
-        response = Response(body, content_type=content_type)
+        response = _StreamedResponse(body, content_type=content_type)
         response.headers["cache-control"] = "no-cache"
         response.headers["x-accel-buffering"] = "no"
         response.call_on_close(finish)

@@ -12,7 +12,6 @@ import threading
 from typing import Any, Protocol
 
 import gevent
-from gevent.hub import Waiter
 from gevent.monkey import is_module_patched
 
 _READABLE = 1
@@ -46,13 +45,14 @@ def new_bell() -> Bell:
 class _GreenBell:
     """All runs in one thread of the system, so nothing happens between two looks."""
 
-    __slots__ = ("_rung", "_socket", "_waiter", "_watcher")
+    __slots__ = ("_rung", "_sleeper", "_socket", "_watcher")
 
     def __init__(self) -> None:
         self._rung = False
         self._socket: Any = None
         self._watcher: Any = None
-        self._waiter: Any = None
+        self._sleeper: Any = None
+        """The greenlet that waits."""
 
     def wait(self, sock: Any) -> None:
         if sock is not self._socket and sock is not None:
@@ -60,22 +60,27 @@ class _GreenBell:
             self._watcher = gevent.get_hub().loop.io(sock.fileno(), _READABLE)
             self._socket = sock
         if not self._rung:
-            waiter = self._waiter = Waiter()
+            # A `Waiter` would keep others from waking it, of whom there are none: `_wake` looks.
+            sleeper = self._sleeper = gevent.getcurrent()
             if sock is not None:
-                self._watcher.start(waiter.switch, None)
+                self._watcher.start(sleeper.switch)
             try:
-                waiter.get()
+                gevent.get_hub().switch()
             finally:
-                self._waiter = None
+                self._sleeper = None
                 if sock is not None:
                     self._watcher.stop()
         self._rung = False
 
     def ring(self) -> None:
-        self._rung = True
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            waiter.hub.loop.run_callback(waiter.switch, None)
+        if not self._rung:
+            self._rung = True
+            if self._sleeper is not None:
+                gevent.get_hub().loop.run_callback(self._wake, self._sleeper)
+
+    def _wake(self, sleeper: Any) -> None:
+        if self._sleeper is sleeper:  # bytes may have woken it first
+            sleeper.switch()
 
     def close(self) -> None:
         watcher, self._watcher, self._socket = self._watcher, None, None

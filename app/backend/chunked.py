@@ -71,6 +71,11 @@ class ChunkedBody:
         self._trailers = False
         self._over = False
 
+    def emptied(self) -> bool:
+        """Tell, once for each time, that nothing more has arrived: the next read would say None."""
+        emptied, self._emptied = self._emptied, False
+        return emptied
+
     def read(self) -> bytes | None:
         """Return what has arrived, waiting for it; b"" at the end of the body.
 
@@ -160,6 +165,7 @@ class ChunkedBody:
     def _give_back(self, *, clean: bool) -> None:
         """End it; a ``clean`` connection, with no bytes that nobody asked for, serves others."""
         self._over = True
+        self._emptied = False  # what is next is the end
         if clean:
             self._inner.close()
             self._raw.release_conn()

@@ -56,8 +56,10 @@ class WholeLines:
         Where a call pauses, a comment goes through ``iter_lines`` in place of what has not come.
         """
         read: Callable[[], bytes | None]
+        emptied: Callable[[], bool] = bool
         if is_plain_chunked(self._raw):  # as Google sends it
-            read = ChunkedBody(self._raw, self._call).read
+            body = ChunkedBody(self._raw, self._call)
+            read, emptied = body.read, body.emptied
         else:
             read = partial(self._raw.read1, READ_SIZE, decode_content)
         kept = bytearray()
@@ -68,7 +70,7 @@ class WholeLines:
                 continue
             call.received += len(data)
             if not kept and data.endswith(b"\n"):  # nearly always: one read, one event
-                yield data
+                yield data + _PAUSE_LINE if emptied() else data
                 continue
             start = max(0, len(kept) - 1)
             kept += data
