@@ -52,6 +52,10 @@ COLLECT = (5_000, 20, 20)
 """Python's thresholds for looking for cycles: its own have a look for every few requests, through
 all that the open streams hold."""
 
+AT_ONCE = 4
+"""Connections accepted before open streams have their turn again. To begin a request takes much
+longer than to pass an event on, and gevent would accept a hundred."""
+
 _UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
 
 _STATUSES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], int, str], ...] = (
@@ -142,8 +146,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
     def server_class(self, listener: Any, *, spawn: Any, **_: Any) -> _Server:
         """Return the server of one listening socket, as `GeventWorker.run` asks for it."""
         server = _Server(listener, handle=partial(self.handle, _Listener(listener)), spawn=spawn)
-        if self.cfg.workers > 1:
-            server.max_accept = 1
+        server.max_accept = AT_ONCE if self.cfg.workers == 1 else 1
         return server
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
