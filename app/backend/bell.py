@@ -21,10 +21,11 @@ _READABLE = 1
 class Bell(Protocol):
     """One thread waits; any thread rings. A ring is not lost when nobody waits at that moment."""
 
-    def wait(self, sock: Any) -> None:
+    def wait(self, sock: Any, rest: float = 0.0) -> None:
         """Return once ``sock`` can be read (or is at its end), or `ring` was called.
 
-        Without a socket (None) only the bell is waited for.
+        Without a socket (None) only the bell is waited for. With a ``rest`` the socket is left
+        alone: it returns when so many seconds have passed.
         """
         ...
 
@@ -54,22 +55,28 @@ class _GreenBell:
         self._sleeper: Any = None
         """The greenlet that waits."""
 
-    def wait(self, sock: Any) -> None:
+    def wait(self, sock: Any, rest: float = 0.0) -> None:
         if sock is not self._socket and sock is not None:
             self.close()
             self._watcher = gevent.get_hub().loop.io(sock.fileno(), _READABLE)
             self._socket = sock
         if not self._rung:
+            hub = gevent.get_hub()
+            watcher: Any = self._watcher if sock is not None else None
+            if rest:
+                watcher = hub.loop.timer(rest)
             # A `Waiter` would keep others from waking it, of whom there are none: `_wake` looks.
             sleeper = self._sleeper = gevent.getcurrent()
-            if sock is not None:
-                self._watcher.start(sleeper.switch)
+            if watcher is not None:
+                watcher.start(sleeper.switch)
             try:
-                gevent.get_hub().switch()
+                hub.switch()
             finally:
                 self._sleeper = None
-                if sock is not None:
-                    self._watcher.stop()
+                if rest:
+                    watcher.close()
+                elif watcher is not None:
+                    watcher.stop()
         self._rung = False
 
     def ring(self) -> None:
@@ -96,7 +103,7 @@ class _ThreadBell:
         self._rung = False
         self._ends: tuple[socket.socket, socket.socket] | None = None
 
-    def wait(self, sock: Any) -> None:
+    def wait(self, sock: Any, rest: float = 0.0) -> None:
         with self._lock:
             if self._ends is None:
                 self._ends = socket.socketpair()
@@ -104,10 +111,10 @@ class _ThreadBell:
                     self._ends[1].send(b"!")
             heard = self._ends[0]
         poll = select.poll()
-        if sock is not None:
+        if sock is not None and not rest:
             poll.register(sock.fileno(), select.POLLIN)
         poll.register(heard.fileno(), select.POLLIN)
-        poll.poll()
+        poll.poll(rest * 1000 if rest else None)
         with self._lock:
             if self._rung:
                 self._rung = False

@@ -24,6 +24,7 @@ from urllib3.util.connection import allowed_gai_family
 
 from app.backend.answer_head import AnswerHead
 from app.backend.bell import Bell
+from app.backend.pace import Pace
 
 STALE_AFTER = 5.0
 """Seconds of idleness after which a kept connection that breaks proves nothing: Google may have
@@ -40,11 +41,15 @@ class Call:
     """One upstream call as the one who may want to end it sees it. Good for one attempt.
 
     With a ``bell`` the reader of the answer need not be a thread of its own: once `pauses` is set,
-    the answer gives None where it would have to wait, and `wait` then waits for more of it.
+    the answer gives None where it would have to wait, and `wait` then waits for more of it, at
+    the ``pace`` of the process.
     """
 
-    def __init__(self, bell: Bell | None = None) -> None:
+    def __init__(self, bell: Bell | None = None, pace: Pace | None = None) -> None:
         self._bell = bell
+        self._pace = pace
+        self._waited = 0.0
+        self._had = 0
         self._waits_for: Any = None
         self._lock = threading.Lock()
         self._ended: threading.Event | None = None
@@ -107,9 +112,16 @@ class Call:
         bell = self._bell
         if bell is None or self.aborted:
             return
+        rest = 0.0
+        if self._pace is not None:
+            now = time.monotonic()
+            if self.received != self._had:  # else it has just rested, and for nothing
+                rest = self._pace.rest(self._waited, now)
+            self._had = self.received
+            self._waited = now + rest
         self.waiting = True
         try:
-            bell.wait(self._waits_for)
+            bell.wait(self._waits_for, rest)
         finally:
             self.waiting = False
 

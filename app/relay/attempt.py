@@ -13,7 +13,6 @@ import threading
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from app.backend.bell import Bell
 from app.backend.errors import Fault, UpstreamError
 from app.backend.upstream import Aborted, Call, Upstream
 from app.pool.pool import Cancelled, CancelToken, ClientPool, Lease, PoolError, Wanted
@@ -53,11 +52,11 @@ class Attempt:
         pool: ClientPool,
         upstream: Upstream,
         *,
-        bell: Bell,
+        call: Call,
         pool_wait: float,
         trace: Trace,
     ) -> None:
-        self.call = Call(bell)
+        self.call = call
         self.lease: Lease | None = None
         self.record: AttemptRecord | None = None
         self._job = job
