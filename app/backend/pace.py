@@ -11,9 +11,9 @@ import threading
 import time
 from collections.abc import Callable
 
-LONGEST_REST = 0.08
-"""Seconds; a reader does not see whether text comes 12 times a second or more often."""
-BUSY, FULL = 0.5, 0.8
+LONGEST_REST = 0.1
+"""Seconds; a reader does not see whether text comes ten times a second or more often."""
+BUSY, FULL = 0.5, 0.75
 """Shares of one core that the process uses: where rests begin, and where they are longest."""
 LOOK_EACH = 0.25
 """Seconds between two looks at what the process uses."""

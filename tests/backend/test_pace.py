@@ -37,7 +37,7 @@ class Process:
     [
         ((), 0.0),
         ((0.5,) * 20, 0.0),
-        ((0.65,) * 20, LONGEST_REST / 2),
+        ((0.625,) * 20, LONGEST_REST / 2),
         ((0.8,) * 20, LONGEST_REST),
         ((1.9,) * 20, LONGEST_REST),
         ((1.0,), LONGEST_REST / 2),
