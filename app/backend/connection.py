@@ -24,7 +24,7 @@ from urllib3.util.connection import allowed_gai_family
 
 from app.backend.answer_head import AnswerHead
 from app.backend.bell import Bell
-from app.backend.pace import Pace
+from app.backend.rests import Rests
 
 STALE_AFTER = 5.0
 """Seconds of idleness after which a kept connection that breaks proves nothing: Google may have
@@ -41,13 +41,13 @@ class Call:
     """One upstream call as the one who may want to end it sees it. Good for one attempt.
 
     With a ``bell`` the reader of the answer need not be a thread of its own: once `pauses` is set,
-    the answer gives None where it would have to wait, and `wait` then waits for more of it, at
-    the ``pace`` of the process.
+    the answer gives None where it would have to wait, and `wait` then waits for more of it, with
+    the ``rests`` of the process.
     """
 
-    def __init__(self, bell: Bell | None = None, pace: Pace | None = None) -> None:
+    def __init__(self, bell: Bell | None = None, rests: Rests | None = None) -> None:
         self._bell = bell
-        self._pace = pace
+        self._rests = rests
         self._waited = 0.0
         self._had = 0
         self._waits_for: Any = None
@@ -113,10 +113,10 @@ class Call:
         if bell is None or self.aborted:
             return
         rest = 0.0
-        if self._pace is not None:
+        if self._rests is not None:
             now = time.monotonic()
             if self.received != self._had:  # else it has just rested, and for nothing
-                rest = self._pace.rest(self._waited, now)
+                rest = self._rests.due(self._waited, now)
             self._had = self.received
             self._waited = now + rest
         self.waiting = True

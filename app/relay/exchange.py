@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from app.backend.bell import new_bell
 from app.backend.errors import Fault, UpstreamError
-from app.backend.pace import Pace
+from app.backend.rests import Rests
 from app.backend.upstream import Aborted, Call, Upstream
 from app.pool.pool import AllBusy, AllCooling, AllTried, ClientPool, Lease, PoolError
 from app.relay.attempt import Attempt, What, lost
@@ -56,7 +56,7 @@ class Exchange:
         quota_switch_project: bool,
         pool_wait_timeout: float,
         budget: RetryBudget,
-        pace: Pace | None = None,
+        rests: Rests | None = None,
     ) -> None:
         self.trace = Trace()
         self.ended = False
@@ -68,7 +68,7 @@ class Exchange:
         self._timer = timer
         self._pool_wait = pool_wait_timeout
         self._bell = new_bell()
-        self._pace = pace
+        self._rests = rests
         self._mailbox = Mailbox(self._bell)
         self._silence = Silence(self._tick)
         self._course = Course(request_retry, quota_switch_project, budget)
@@ -121,7 +121,7 @@ class Exchange:
             self._mailbox,
             self._pool,
             self._upstream,
-            call=Call(self._bell, self._pace),
+            call=Call(self._bell, self._rests),
             pool_wait=self._pool_wait,
             trace=self.trace,
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from app.backend.pace import Pace
+from app.backend.rests import Rests
 from app.backend.upstream import Upstream
 from app.pool.pool import ClientPool
 from app.pool.state import StateStore
@@ -44,7 +44,7 @@ class Relay:
         self._store = store
         self._settings = settings
         self._budget = RetryBudget(settings.retry_budget)
-        self._pace = Pace()
+        self._rests = Rests()
         self._timer = KeepAliveTimer(settings.keepalive_interval)
         self._lock = threading.Lock()
         self._live: set[Exchange] = set()
@@ -76,7 +76,7 @@ class Relay:
             quota_switch_project=self._settings.quota_switch_project,
             pool_wait_timeout=self._settings.pool_wait_timeout,
             budget=self._budget,
-            pace=self._pace,
+            rests=self._rests,
         )
         self._budget.earn()
         with self._lock:

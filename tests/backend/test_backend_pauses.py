@@ -342,9 +342,20 @@ def test_a_line_that_looks_like_a_pause_is_a_comment():
 def test_all_of_it_with_greenlets():
     code = "from gevent import monkey; monkey.patch_all()\nimport sys, pytest\n"
     code += "sys.exit(pytest.main(sys.argv[1:]))"
-    pace = str(Path(__file__).with_name("test_pace.py"))
+    rests = str(Path(__file__).with_name("test_rests.py"))
     ran = subprocess.run(
-        [sys.executable, "-c", code, __file__, pace, "-q", "-k", "not greenlets", "-p", "no:xdist"],
+        [
+            sys.executable,
+            "-c",
+            code,
+            __file__,
+            rests,
+            "-q",
+            "-k",
+            "not greenlets",
+            "-p",
+            "no:xdist",
+        ],
         check=False,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},

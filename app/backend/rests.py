@@ -19,7 +19,7 @@ LOOK_EACH = 0.25
 """Seconds between two looks at what the process uses."""
 
 
-class Pace:
+class Rests:
     """One for all streams of the process; any thread may ask.
 
     ``used`` tells the seconds of CPU time that the process has used.
@@ -32,7 +32,7 @@ class Pace:
         self._used_then = used()
         self._rest = 0.0
 
-    def rest(self, waited: float, now: float) -> float:
+    def due(self, waited: float, now: float) -> float:
         """Return for how many seconds a stream that began to wait at ``waited`` is left alone now.
 
         Both are of `time.monotonic`.
@@ -51,4 +51,4 @@ class Pace:
             self._looked, self._used_then = now, used
             wanted = LONGEST_REST * min(max((share - BUSY) / (FULL - BUSY), 0.0), 1.0)
             # Rests lower the share: half the way each time, so that it does not swing.
-            self._rest = (self._rest + wanted) / 2
+            self._rest = wanted + (self._rest - wanted) * 0.5 ** (passed / LOOK_EACH)

@@ -1,4 +1,4 @@
-"""The pace of streams: at once each time, less often where the process is short of CPU time."""
+"""Streams are looked at at once each time, less often where the process is short of CPU time."""
 
 import threading
 import time
@@ -8,17 +8,17 @@ from raw_servers import chunk, serving, sse, text_chunk
 
 from app.backend.bell import new_bell
 from app.backend.connection import Call
-from app.backend.pace import LONGEST_REST, LOOK_EACH, Pace
+from app.backend.rests import LONGEST_REST, LOOK_EACH, Rests
 from app.backend.upstream import Upstream, UpstreamSettings
 from app.pool.account import Account
 
 
 class Process:
-    """A process whose use of a core is told, and the pace that it has by then."""
+    """A process whose use of a core is told, and the rests that it has by then."""
 
     def __init__(self, *shares):
         self.used = 5.0
-        self.pace = Pace(lambda: self.used)
+        self.rests = Rests(lambda: self.used)
         self.now = time.monotonic()
         for share in shares:
             self.run(share)
@@ -26,10 +26,10 @@ class Process:
     def run(self, share):
         self.now += LOOK_EACH
         self.used += share * LOOK_EACH
-        self.pace.rest(0.0, self.now)
+        self.rests.due(0.0, self.now)
 
-    def rest(self, ago=0.0):
-        return self.pace.rest(self.now - ago, self.now)
+    def due(self, ago=0.0):
+        return self.rests.due(self.now - ago, self.now)
 
 
 @pytest.mark.parametrize(
@@ -47,25 +47,32 @@ class Process:
     ],
 )
 def test_rests_grow_with_what_the_process_uses(shares, rest):
-    assert Process(*shares).rest() == pytest.approx(rest, abs=1e-6)
+    assert Process(*shares).due() == pytest.approx(rest, abs=1e-6)
 
 
 def test_what_was_used_between_two_looks_counts_and_not_how_often_one_asks():
     process = Process()
     process.now += LOOK_EACH * 0.9
     process.used += LOOK_EACH * 0.9
-    assert process.rest() == 0.0
+    assert process.due() == 0.0
     process.now += LOOK_EACH * 9.1  # nobody has asked for long: that was no work
-    assert process.rest() == 0.0
+    assert process.due() == 0.0
     process.run(1.0)
-    assert process.rest() == pytest.approx(LONGEST_REST / 2)
+    assert process.due() == pytest.approx(LONGEST_REST / 2)
+
+
+def test_an_hour_without_work_ends_what_rests_there_were():
+    process = Process(*(1.0,) * 20)
+    process.now += 3600
+    process.used += 100
+    assert process.due() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_stream_that_has_waited_longer_than_a_rest_has_none():
     process = Process(*(1.0,) * 20)
-    assert process.rest(ago=LONGEST_REST / 4) == pytest.approx(LONGEST_REST * 3 / 4, abs=1e-6)
-    assert process.rest(ago=LONGEST_REST) == pytest.approx(0.0, abs=1e-6)
-    assert process.rest(ago=1.0) == 0.0
+    assert process.due(ago=LONGEST_REST / 4) == pytest.approx(LONGEST_REST * 3 / 4, abs=1e-6)
+    assert process.due(ago=LONGEST_REST) == pytest.approx(0.0, abs=1e-6)
+    assert process.due(ago=1.0) == 0.0
 
 
 class Bell:
@@ -80,7 +87,7 @@ class Bell:
 
 def test_only_who_was_brought_something_rests():
     bell = Bell()
-    call = Call(bell, Process(*(1.0,) * 20).pace)
+    call = Call(bell, Process(*(1.0,) * 20).rests)
     for received in (10, 20, 20, 20, 30):
         call.received = received
         call.wait()
@@ -100,7 +107,7 @@ def test_a_fast_stream_of_a_busy_process_comes_whole_and_in_fewer_pieces():
         visit.send(b"0\r\n\r\n")
 
     with serving(handler) as server:
-        call = Call(new_bell(), Process(*(1.0,) * 20).pace)
+        call = Call(new_bell(), Process(*(1.0,) * 20).rests)
         account = Account("a", "api_key", api_key="k", base_url=server.url)
         chunks = Upstream(UpstreamSettings()).generate(account, "", "gemini-3.8-flash", {}, call)
         got, waits, began = [], 0, time.monotonic()
