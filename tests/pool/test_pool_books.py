@@ -44,7 +44,8 @@ def new_book(request, tmp_path):
             book = MemoryLeases(table, str(len(opened)), ttl=ttl, clock=SteadyClock())
         elif request.param == "sqlite":
             book = SqliteLeases(tmp_path / "leases", Bell(), ttl=ttl, clock=SteadyClock())
-            book._space = ""  # processes that are one and the same can't be told apart by death
+            # Processes that are one and the same can't be told apart by death.
+            book._holders.space = ""
         else:
             book = RedisLeases(RedisLink(server.url), ttl=ttl)
         opened.append(book)

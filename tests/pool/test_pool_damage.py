@@ -35,7 +35,7 @@ def books(tmp_path):
 
     def make():
         book = SqliteLeases(tmp_path / "leases", Bell(), clock=SteadyClock())
-        book._space = ""  # processes that are one and the same can't be told apart by death
+        book._holders.space = ""  # processes that are one and the same can't be told apart by death
         opened.append(book)
         return book
 

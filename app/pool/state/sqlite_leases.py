@@ -7,8 +7,6 @@ never flushed to the disk, and begun anew when it is damaged.
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -18,8 +16,8 @@ from pathlib import Path
 from app.pool.seats import LONGEST_WINDOW, Full, Pace, Plan, Seat, Spent, Taken, choose
 from app.pool.state.bell import Bell
 from app.pool.state.leases import LEASE_TTL, YOUNG, Held
-from app.pool.state.pids import is_dead, pid_space
 from app.pool.state.sqlite_file import SqliteFile, Writing
+from app.pool.state.sqlite_holders import SqliteHolders
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS holders (
@@ -45,10 +43,6 @@ CREATE TABLE IF NOT EXISTS credits (cursor TEXT PRIMARY KEY, credits TEXT NOT NU
 
 MOST_CURSORS = 2_000
 """Clients may name models at will: beyond it, all turns start again."""
-MOURNING = 2.0
-"""Seconds until the leases of a process seen dead are free: Google must notice the end as well."""
-BURY_EVERY = 1.0
-"""Seconds between two looks for holders that died, and between two that we are among the living."""
 
 
 class SqliteLeases:
@@ -73,14 +67,8 @@ class SqliteLeases:
         )
         self._openings = self.file.openings
         self._bell = bell
-        self._ttl = ttl
         self._clock = clock
-        self._pid = 0
-        self._holder = ""
-        self._buried_at = 0.0
-        self._seen_alive: tuple[str, int] | None = None
-        self._seen_until = 0.0
-        self._space = pid_space()
+        self._holders = SqliteHolders(ttl)
 
     def now(self) -> float:
         """Return the machine's epoch seconds."""
@@ -95,8 +83,8 @@ class SqliteLeases:
         def work(connection: sqlite3.Connection) -> tuple[str | Full, list[int]]:
             with Writing(connection):
                 now = self._clock()
-                self._bury(connection, now, anyway=False)
-                me = self._alive(connection, now, anyway=False)
+                self._holders.bury(connection, now, anyway=False)
+                me = self._holders.alive(connection, now, self._bell.port, anyway=False)
                 mine = connection.execute(
                     "SELECT account FROM leases WHERE token = ?", (token,)
                 ).fetchone()
@@ -109,7 +97,7 @@ class SqliteLeases:
                 if (
                     isinstance(chosen, Full)
                     and chosen.busy
-                    and self._bury(connection, now, anyway=True)
+                    and self._holders.bury(connection, now, anyway=True)
                 ):
                     taken = self._taken(connection, seats, token, since, now)
                     chosen = choose(plan, taken, credit)
@@ -196,16 +184,14 @@ class SqliteLeases:
             lost = []
             with Writing(connection):
                 now = self._clock()
-                self._bury(connection, now, anyway=True)
+                self._holders.bury(connection, now, anyway=True)
                 fresh = (
                     self.file.openings != self._openings
                     or not connection.execute("SELECT 1 FROM holders LIMIT 1").fetchone()
                 )
-                me = self._alive(connection, now, anyway=True)
+                me = self._holders.alive(connection, now, self._bell.port, anyway=True)
                 if forced:  # something failed: only a write tells whether a full disk has room
-                    connection.execute(
-                        "UPDATE holders SET expires = ? WHERE id = ?", (now + self._ttl, me)
-                    )
+                    self._holders.extend(connection, now)
                 known = dict(
                     connection.execute("SELECT token, account FROM leases WHERE holder = ?", (me,))
                 )
@@ -258,7 +244,7 @@ class SqliteLeases:
 
         def work(connection: sqlite3.Connection) -> dict[str, int]:
             with Writing(connection):
-                self._bury(connection, self._clock(), anyway=True)
+                self._holders.bury(connection, self._clock(), anyway=True)
                 return dict(
                     connection.execute("SELECT account, count(*) FROM leases GROUP BY account")
                 )
@@ -269,9 +255,8 @@ class SqliteLeases:
         """Free whatever this holder has."""
 
         def work(connection: sqlite3.Connection) -> list[int]:
-            self._seen_alive = None
             with Writing(connection):
-                self._forget(connection, [self._me()])
+                self._holders.leave(connection)
                 return [port for (port,) in connection.execute("SELECT port FROM holders")]
 
         self._bell.ring("freed", self.file.run(work))
@@ -284,7 +269,8 @@ class SqliteLeases:
         """Tell the other holders that there is news in the store."""
 
         def work(connection: sqlite3.Connection) -> list[int]:
-            found = connection.execute("SELECT port FROM holders WHERE id != ?", (self._me(),))
+            me = self._holders.me()
+            found = connection.execute("SELECT port FROM holders WHERE id != ?", (me,))
             return [port for (port,) in found]
 
         self._bell.ring("news", self.file.run(work))
@@ -294,69 +280,6 @@ class SqliteLeases:
         with suppress(Exception):
             self.end()
         self.file.close()
-
-    def _me(self) -> str:
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._holder = f"{self._pid}-{secrets.token_hex(6)}"
-        return self._holder
-
-    def _alive(self, connection: sqlite3.Connection, now: float, *, anyway: bool) -> str:
-        """See to it that this holder is in the book; returns its name."""
-        me, port = self._me(), self._bell.port
-        if not anyway and self._seen_alive == (me, port) and now < self._seen_until:
-            return me
-        row = connection.execute("SELECT expires, port FROM holders WHERE id = ?", (me,)).fetchone()
-        # Written when it is worth it: `renew` comes much more often than that.
-        if row is None or row[0] < now + self._ttl / 2 or row[1] != port:
-            connection.execute(
-                "INSERT OR REPLACE INTO holders (id, expires, space, pid, port) "
-                "VALUES (?, ?, ?, ?, ?)",
-                (me, now + self._ttl, self._space, self._pid, port),
-            )
-        else:
-            # Only what was found: what is written here may be undone with the rest of the step.
-            self._seen_alive = (me, port)
-            self._seen_until = now + min(BURY_EVERY, self._ttl / 2)
-        return me
-
-    def _bury(self, connection: sqlite3.Connection, now: float, *, anyway: bool) -> bool:
-        """Free what the dead had; returns whether there were any."""
-        lately = now - self._buried_at < BURY_EVERY
-        if lately and not anyway:
-            return False
-        self._buried_at = now
-        gone = []
-        for holder, expires, space, pid in connection.execute(
-            "SELECT id, expires, space, pid FROM holders"
-        ).fetchall():
-            if expires <= now:
-                gone.append(holder)
-            elif space and space == self._space and expires > now + MOURNING and is_dead(pid):
-                connection.execute(
-                    "UPDATE holders SET expires = ? WHERE id = ?", (now + MOURNING, holder)
-                )
-        self._forget(connection, gone)
-        # Nobody renews what has no holder. Ours gets one in the same step.
-        orphans = [] if lately else self._orphans(connection)
-        self._forget(connection, orphans)
-        return bool(gone or orphans)
-
-    def _orphans(self, connection: sqlite3.Connection) -> list[str]:
-        found = connection.execute(
-            "SELECT holder FROM leases UNION SELECT holder FROM waits EXCEPT SELECT id FROM holders"
-        )
-        return [holder for (holder,) in found if holder != self._me()]
-
-    @staticmethod
-    def _forget(connection: sqlite3.Connection, holders: Sequence[str]) -> None:
-        some = [(holder,) for holder in holders]
-        for statement in (
-            "DELETE FROM leases WHERE holder = ?",
-            "DELETE FROM waits WHERE holder = ?",
-            "DELETE FROM holders WHERE id = ?",
-        ):
-            connection.executemany(statement, some)
 
     def _drop(
         self,
