@@ -27,6 +27,7 @@ from app.config import SettingsError
 from app.ops.client_socket import ClientSocket
 from app.ops.hearing_out import hear_out, is_read
 from app.ops.logs import catch_unhandled, unhandled
+from app.ops.turns import Turns
 from app.pool.accounts_file import AccountsError
 from app.relay.trace import REQUEST_ID
 
@@ -53,8 +54,8 @@ COLLECT = (5_000, 20, 20)
 all that the open streams hold."""
 
 AT_ONCE = 4
-"""Connections accepted before open streams have their turn again. To begin a request takes much
-longer than to pass an event on, and gevent would accept a hundred."""
+"""Requests begun before open streams have their turn again, and connections accepted (gevent would
+accept a hundred): to begin a request takes much longer than to pass an event on."""
 
 _UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
 
@@ -114,6 +115,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._idle: set[socket.socket] = set()
+        self._turns = Turns(AT_ONCE)
 
     def init_process(self) -> None:
         """Start the worker; it ends in here."""
@@ -163,6 +165,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """Serve one request of a connection; the last one if the worker is stopping."""
         self._idle.discard(sock)
+        self._turns.take()
         sock.settimeout(UNTAKEN)
         client = ClientSocket(sock, req.force_close)
         try:

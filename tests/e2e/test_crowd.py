@@ -4,6 +4,7 @@ import re
 import socket
 from itertools import pairwise
 
+import pytest
 from processes import GatewayProcess
 
 from app.ops.worker import AT_ONCE
@@ -19,6 +20,8 @@ def app(environ, start_response):
         return stream()
     if environ["PATH_INFO"] == "/busy":
         return busy()
+    if environ["PATH_INFO"] == "/hello":
+        return [b"hello\\n"]
     begun += 1
     return [b"ok"]
 def busy():
@@ -48,24 +51,44 @@ class _Worker(GatewayProcess):
         return self
 
 
-def sent(port, path):
-    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
-    connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
-    return connection
+class Visitor:
+    """A client's connection."""
 
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.file = self.socket.makefile("rb")
 
-def test_open_streams_have_their_turn_between_new_requests(tmp_path):
-    with _Worker(tmp_path) as worker:
-        stream = sent(worker.port, "/stream").makefile("rb")
-        while stream.readline() != b"0\n":
+    def ask(self, path):
+        self.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+
+    def lines(self):
+        """Yield the answer's lines, each of which is a chunk."""
+        while self.file.readline() != b"\r\n":  # its head
             pass
-        busy = sent(worker.port, "/busy")
-        heard = b""
-        while b"busy" not in heard:
-            heard += busy.recv(1000)
-        # It does nothing else for a second, in which all of them connect and ask.
-        crowd = [sent(worker.port, "/") for _ in range(CROWD)]
-        seen = [int(line) for line in stream]
-        assert all(connection.recv(1000) for connection in crowd)
+        while (size := int(self.file.readline(), 16)) > 0:
+            yield self.file.read(size)
+            self.file.readline()
+        self.file.readline()
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new connections", "kept connections"])
+def test_open_streams_have_their_turn_between_new_requests(tmp_path, known):
+    with _Worker(tmp_path) as worker:
+        kept = [Visitor(worker.port) for _ in range(CROWD if known else 0)]
+        for visitor in kept:
+            visitor.ask("/hello")
+            assert list(visitor.lines()) == [b"hello\n"]
+        stream, busy = Visitor(worker.port), Visitor(worker.port)
+        stream.ask("/stream")
+        lines = stream.lines()
+        assert next(lines) == b"0\n"
+        busy.ask("/busy")
+        assert next(busy.lines()) == b"busy\n"
+        # It does nothing else for a second, in which all of them ask.
+        crowd = kept or [Visitor(worker.port) for _ in range(CROWD)]
+        for visitor in crowd:
+            visitor.ask("/")
+        seen = [int(line) for line in lines]
+        assert all(list(visitor.lines()) == [b"ok"] for visitor in crowd)
     assert seen[-1] == CROWD
     assert max(later - earlier for earlier, later in pairwise([0, *seen])) <= AT_ONCE
