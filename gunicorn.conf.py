@@ -4,7 +4,6 @@ import os
 import shutil
 import socket
 import sys
-import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -15,6 +14,7 @@ from gunicorn.systemd import listen_fds
 from app.config import SettingsError, load_settings, log_format
 from app.ops.address import check_host, check_port
 from app.ops.logs import refusal
+from app.ops.metrics_folder import open_folder
 from app.ops.start_screen import missing, start_screen
 from app.pool.sources import AccountsError, load_accounts, none_left
 from app.pool.state import StateError
@@ -45,7 +45,7 @@ except (SettingsError, AccountsError) as error:
 # by another one (USR2) has files of its own.
 _owner = os.environ.get("GATEWAY_METRICS_OWNER", "")
 if "PROMETHEUS_MULTIPROC_DIR" not in os.environ or _owner not in ("", str(os.getpid())):
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="claude-gateway-metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = open_folder()
     os.environ["GATEWAY_METRICS_OWNER"] = str(os.getpid())
 
 bind = _bind_to(_settings)

@@ -1,9 +1,12 @@
 """Two workers' counters add up, and a worker that was killed leaves its counts behind."""
 
+import fcntl
 import os
 import signal
+import time
 from pathlib import Path
 
+import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -49,3 +52,34 @@ def test_counters_add_up_over_workers_and_their_deaths(gateway, simulator, tmp_p
     running.terminate()
     assert running.wait() == 0
     assert list(tmp_path.glob("claude-gateway-metrics-*")) == []
+
+
+def folders(tmp_path):
+    return set(tmp_path.glob("claude-gateway-metrics-*"))
+
+
+def test_what_a_killed_master_left_goes_and_what_is_in_use_stays(gateway, tmp_path):
+    running = gateway(TMPDIR=str(tmp_path))
+    (used,) = folders(tmp_path)
+    an_hour_ago = time.time() - 3600
+    os.utime(used, (an_hour_ago, an_hour_ago))
+    handle = os.open(used, os.O_RDONLY)
+    with pytest.raises(BlockingIOError):  # as systemd-tmpfiles looks, before it takes old files
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    os.close(handle)
+
+    killed = gateway(TMPDIR=str(tmp_path))
+    (left,) = folders(tmp_path) - {used}
+    killed.kill()
+    assert list(left.iterdir())
+    third = gateway(TMPDIR=str(tmp_path))
+    assert folders(tmp_path) > {used, left}  # it might be that of a master which just begins
+    third.terminate()
+    assert third.wait() == 0
+    os.utime(left, (an_hour_ago, an_hour_ago))
+    gateway(TMPDIR=str(tmp_path))
+    assert used in folders(tmp_path)
+    assert left not in folders(tmp_path)
+    running.terminate()
+    assert running.wait() == 0
+    assert used not in folders(tmp_path)
