@@ -180,6 +180,36 @@ def test_sqlite_gives_up_soon_on_a_locked_file(tmp_path):
     store.close()
 
 
+WAITING = """
+from gevent import monkey; monkey.patch_all()
+import sqlite3, sys
+from pathlib import Path
+import gevent
+from app.pool.state.sqlite import SqliteStore
+
+store = SqliteStore(Path(sys.argv[1]))
+blocker = sqlite3.connect(sys.argv[1], isolation_level=None)
+blocker.execute("BEGIN IMMEDIATE")
+
+def others():
+    for _ in range(5):
+        gevent.sleep(0)
+    blocker.execute("ROLLBACK")
+
+gevent.spawn(others)
+store.put_many({"a": "1"}, 60)
+print(store.get_many(["a"]))
+"""
+
+
+def test_a_greenlet_that_waits_for_the_file_lets_others_go_on(tmp_path):
+    ran = subprocess.run(
+        [sys.executable, "-c", WAITING, str(tmp_path / "state.db")],
+        check=False, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert ran.stdout == "{'a': '1'}\n", ran.stderr
+
+
 OPENING = """
 import sys
 from pathlib import Path

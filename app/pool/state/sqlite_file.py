@@ -13,14 +13,24 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from gevent.monkey import get_original
+
 from app.pool.state.store import StateError
 
 T = TypeVar("T")
 
 log = logging.getLogger("gateway.state")
 
+_nap = get_original("time", "sleep")
+"""Of the whole thread, also where ``time.sleep`` lets other greenlets go on."""
+
 PATIENCE = 0.2
-"""Seconds to wait for another process's write. While it waits, a gevent worker stands still."""
+"""Seconds to wait for another process's write."""
+NAP, NAPS = 0.000_05, 20
+"""Seconds of a first look whether it is over, and how many there are. A write takes twice as long;
+SQLite's own wait is a whole millisecond at least, for which a gevent worker stands still."""
+PAUSE = 0.002
+"""Seconds of a further look. Meanwhile other greenlets go on."""
 OPENING_PATIENCE = 5.0
 LOOK_EVERY = 1.0
 """Seconds between two looks whether another process has put the file aside."""
@@ -73,7 +83,7 @@ class SqliteFile:
                     self._pid = os.getpid()
                 elif self._disposable and time.monotonic() >= self._look_at:
                     self._follow()
-                return work(self._connection)
+                return self._patiently(work)
             except (sqlite3.Error, OSError) as error:
                 self._look_at = 0.0
                 if self._disposable and _is_damaged(error):
@@ -89,6 +99,26 @@ class SqliteFile:
         """Close the file."""
         with self._lock, suppress(sqlite3.Error):
             self._connection.close()
+
+    def _patiently(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what ``work`` returns, once no other process is in its way.
+
+        Whatever it does begins with what may be refused as busy, so that nothing is done twice.
+        """
+        looks, until = 0, time.monotonic() + PATIENCE
+        while True:
+            try:
+                return work(self._connection)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                if looks >= NAPS and time.monotonic() > until:
+                    raise
+            looks += 1
+            if looks <= NAPS:
+                _nap(NAP)
+            else:
+                time.sleep(PAUSE)
 
     def _opened(self) -> sqlite3.Connection:
         if not self._disposable:
@@ -158,6 +188,7 @@ class SqliteFile:
                 for pragma in self._pragmas:
                     connection.execute(f"PRAGMA {pragma}")
                 connection.executescript(self._schema)
+                connection.execute("PRAGMA busy_timeout = 0")  # see `_patiently`
             except sqlite3.Error as error:
                 connection.close()
                 locked = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
