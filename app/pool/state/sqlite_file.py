@@ -110,7 +110,8 @@ class SqliteFile:
             try:
                 return work(self._connection)
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                # Errors of the module's own have no code.
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
                     raise
                 if looks >= NAPS and time.monotonic() > until:
                     raise
