@@ -65,7 +65,8 @@ class _GreenBell:
             watcher: Any = self._watcher if sock is not None else None
             if rest:
                 watcher = hub.loop.timer(rest)
-            # A `Waiter` would keep others from waking it, of whom there are none: `_wake` looks.
+            # Without gevent's `Waiter`, which costs more: `_wake` sees to it that no late ring
+            # wakes the greenlet where it waits for something else.
             sleeper = self._sleeper = gevent.getcurrent()
             if watcher is not None:
                 watcher.start(sleeper.switch)

@@ -1,7 +1,13 @@
 """Turns: so many in each round of the loop, first come first served."""
 
+import socket
 import subprocess
 import sys
+from types import SimpleNamespace
+
+import pytest
+
+from app.ops.worker import AT_ONCE, GatewayWorker
 
 CODE = """
 import gevent
@@ -36,3 +42,12 @@ def test_so_many_begin_in_each_round_in_the_order_they_came():
         [sys.executable, "-c", CODE], check=False, capture_output=True, text=True, timeout=30
     )
     assert ran.stdout == "good\n", ran.stderr
+
+
+@pytest.mark.parametrize(("workers", "accepted"), [(1, AT_ONCE), (2, 1)])
+def test_no_more_connections_are_accepted_at_once(workers, accepted):
+    """Several workers take turns at one listening socket, or one would have them all."""
+    worker = GatewayWorker.__new__(GatewayWorker)
+    worker.cfg = SimpleNamespace(workers=workers)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert worker.server_class(listener, spawn="raw").max_accept == accepted

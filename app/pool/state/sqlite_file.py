@@ -27,10 +27,10 @@ _nap = get_original("time", "sleep")
 PATIENCE = 0.2
 """Seconds to wait for another process's write."""
 NAP, NAPS = 0.000_05, 20
-"""Seconds of a first look whether it is over, and how many there are. A write takes twice as long;
-SQLite's own wait is a whole millisecond at least, for which a gevent worker stands still."""
+"""Seconds until the next look whether it is over, and how many such looks there are. A write takes
+twice as long; SQLite's own wait takes a millisecond at least, and a gevent worker stands still."""
 PAUSE = 0.002
-"""Seconds of a further look. Meanwhile other greenlets go on."""
+"""Seconds between further looks. Meanwhile other greenlets go on."""
 OPENING_PATIENCE = 5.0
 LOOK_EVERY = 1.0
 """Seconds between two looks whether another process has put the file aside."""

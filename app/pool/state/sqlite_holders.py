@@ -19,8 +19,8 @@ class SqliteHolders:
     """The holders of the book that is `app.pool.state.sqlite_leases`; this process is one.
 
     A holder is forgotten with all it has once it has not shown itself for ``ttl`` seconds, or soon
-    after its process has died on this machine. All methods belong into a transaction of the
-    caller's; ``now`` is the machine's epoch seconds.
+    after its process has died on this machine. What takes a ``connection`` belongs into a
+    transaction of the caller's; ``now`` is the machine's epoch seconds.
     """
 
     def __init__(self, ttl: float) -> None:
