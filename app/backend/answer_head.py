@@ -70,15 +70,23 @@ class AnswerHead(http.client.HTTPResponse):
         )
 
 
+class _Fields(http.client.HTTPMessage):
+    """Fields that are put in and taken out as they are, without the ``email`` package's policy."""
+
+    def items(self) -> list[tuple[str, str]]:
+        """Return them in order."""
+        return list(self.raw_items())
+
+
 def _fields(head: bytes) -> http.client.HTTPMessage | None:
     """Return the fields of ``head``, None for one that needs a closer look."""
     lines = head.decode("latin-1").split("\r\n")
     if len(lines) > MOST_FIELDS:
         return None
-    fields = http.client.HTTPMessage()
+    fields = _Fields()
     for line in lines[1:]:
         name, colon, value = line.partition(":")
         if not colon or "\n" in value or "\r" in value or not _NAME.fullmatch(name):
             return None
-        fields[name] = value.lstrip(" \t")
+        fields.set_raw(name, value.lstrip(" \t"))
     return fields

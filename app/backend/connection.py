@@ -11,15 +11,16 @@ import _socket
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
+from gevent.socket import socket as GeventSocket  # noqa: N812 - it is a class
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util import SKIP_HEADER
 from urllib3.util.connection import allowed_gai_family
 
 from app.backend.answer_head import AnswerHead
@@ -179,14 +180,19 @@ def _shut_down(sock: Any) -> None:
 _current: ContextVar[Call | None] = ContextVar("upstream_call", default=None)
 
 
-@contextmanager
-def tracked(call: Call) -> Iterator[None]:
+class tracked:  # noqa: N801 - used like a function
     """Have the connections opened or used inside the block known to ``call``."""
-    token = _current.set(call)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+
+    __slots__ = ("_call", "_token")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._call)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
 class _Tracked(HTTPConnection):
@@ -254,6 +260,14 @@ class _Tracked(HTTPConnection):
             raise TimeoutError  # a head that is cut off there reads as a whole one
         return response
 
+    def putheader(self, header: Any, *values: Any) -> None:
+        # `requests` has checked it; urllib3 and http.client would, again, for each request.
+        plain = len(values) == 1 and type(header) is type(values[0]) is str
+        if plain and values[0] != SKIP_HEADER:
+            self._output(f"{header}: {values[0]}".encode("latin-1"))  # type: ignore[attr-defined]
+        else:
+            super().putheader(header, *values)
+
     def send(self, data: Any) -> None:
         if self._pieces is None or not isinstance(data, bytes):
             self._send_kept()
@@ -265,7 +279,14 @@ class _Tracked(HTTPConnection):
         if self._pieces:
             kept = b"".join(self._pieces)
             self._pieces.clear()
-            super().send(kept)
+            sent = 0
+            sock: Any = self.sock
+            if type(sock) is GeventSocket:  # else it may encrypt, or not be connected yet
+                # gevent's own would ask for the size of the socket's buffer first.
+                with suppress(BlockingIOError):
+                    sent = sock._sock.send(kept)
+            if sent < len(kept):
+                super().send(kept[sent:] if sent else kept)
 
     def leave_call(self) -> None:
         """End the use by the current call, before the connection is kept for others."""

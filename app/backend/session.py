@@ -16,6 +16,7 @@ import requests
 from requests.adapters import DEFAULT_POOLBLOCK, HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
+from urllib3 import Timeout
 from urllib3.connection import HTTPConnection
 from urllib3.util.ssl_ import create_urllib3_context
 
@@ -50,11 +51,36 @@ def _tls_context(bundle: str) -> ssl.SSLContext:
     return context
 
 
+class _Fields(CaseInsensitiveDict[str]):
+    """The fields of a request's head, read without a call of Python's for each."""
+
+    def items(self) -> Any:
+        """Return the names, as they were given, with their values."""
+        return self._store.values()  # type: ignore[attr-defined]
+
+    def copy(self) -> _Fields:
+        """Return fields of its own with the same content."""
+        fields = _Fields()
+        fields._store = self._store.copy()  # type: ignore[attr-defined]
+        return fields
+
+
 @lru_cache(maxsize=512)
-def _template(method: str, url: str) -> requests.PreparedRequest:
+def _template(
+    method: str, url: str, headers: tuple[tuple[str, str | bytes], ...]
+) -> requests.PreparedRequest:
     request = requests.PreparedRequest()
     request.prepare(method, url)
+    request.prepare_headers(
+        {**(request.headers or {}), **dict(headers)}
+    )  # a URL may hold a password
+    request.headers = _Fields(request.headers)
     return request
+
+
+@lru_cache(maxsize=64)
+def _timeouts(connect: float, read: float) -> Timeout:
+    return Timeout(connect=connect, read=read)
 
 
 def prepared(
@@ -62,12 +88,12 @@ def prepared(
 ) -> requests.PreparedRequest:
     """Return a request to send; raises `requests.RequestException` for what can't be sent.
 
-    What depends on the URL alone is done once for each, as an account's are few.
+    All but the body is prepared once, as an account's URLs and fields are few.
     """
-    template = _template(method, url)
+    template = _template(method, url, tuple(headers.items()))
     request = requests.PreparedRequest()
     request.method, request.url = template.method, template.url
-    request.prepare_headers({**template.headers, **headers})  # a URL may hold a password
+    request.headers = template.headers.copy()
     if body is not None:
         request.headers["Content-Length"] = str(len(body))
         request.body = body
@@ -126,11 +152,14 @@ class _Adapter(HTTPAdapter):
         return url
 
     def build_response(self, req: Any, resp: Any) -> requests.Response:
-        """Return the answer, without the cookies and the encoding that nobody asks for."""
+        """Return the answer, without the cookies and the encoding that nobody asks for.
+
+        Its fields are urllib3's own, which don't tell upper from lower case, either.
+        """
         response = requests.Response()
         response.status_code = resp.status
         response.reason = resp.reason
-        response.headers = CaseInsensitiveDict(resp.headers)
+        response.headers = resp.headers
         response.raw = resp
         response.url = req.url
         response.request = req
@@ -181,7 +210,8 @@ class UpstreamSession(requests.Session):
         url = request.url or ""
         proxies = self._proxy or self._environment_proxies(url)
         adapter = self.get_adapter(url)
-        return adapter.send(request, stream=True, timeout=timeout, proxies=proxies)
+        waits: Any = _timeouts(*timeout)
+        return adapter.send(request, stream=True, timeout=waits, proxies=proxies)
 
     def _environment_proxies(self, url: str) -> dict[str, str]:
         parts = urlsplit(url)

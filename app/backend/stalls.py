@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from app.backend.connection import Call
 
@@ -30,10 +28,12 @@ class StallWatch:
         self._busy = threading.Event()
         self._thread: threading.Thread | None = None
 
-    @contextmanager
-    def watching(self, call: Call, timeout: float | None = None) -> Iterator[None]:
+    def watching(self, call: Call, timeout: float | None = None) -> _Watching:
         """Watch ``call`` inside the block; its own ``timeout`` may end it `LATEST` too late."""
-        timeout = self._timeout if timeout is None else timeout
+        return _Watching(self, call, self._timeout if timeout is None else timeout)
+
+    def begin(self, call: Call, timeout: float) -> None:
+        """Watch ``call`` from here on."""
         with self._lock:
             self._calls[call] = (call.received, time.monotonic(), timeout)
             if not self._busy.is_set():
@@ -41,11 +41,11 @@ class StallWatch:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="stalls", daemon=True)
                 self._thread.start()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._calls.pop(call, None)
+
+    def end(self, call: Call) -> None:
+        """Watch it no more."""
+        with self._lock:
+            self._calls.pop(call, None)
 
     def _run(self) -> None:
         pause = threading.Event()
@@ -66,3 +66,18 @@ class StallWatch:
                 elif now - since >= timeout:
                     del self._calls[call]
                     call.stall()
+
+
+class _Watching:
+    __slots__ = ("_call", "_timeout", "_watch")
+
+    def __init__(self, watch: StallWatch, call: Call, timeout: float) -> None:
+        self._watch = watch
+        self._call = call
+        self._timeout = timeout
+
+    def __enter__(self) -> None:
+        self._watch.begin(self._call, self._timeout)
+
+    def __exit__(self, *_: object) -> None:
+        self._watch.end(self._call)
