@@ -26,16 +26,37 @@ def read_json(request: Request, limit: int, deadline: BodyDeadline) -> Any:
     Raises `ApiError` 413 when it is larger, 408 when it takes too long to come, 400 when it is
     cut short or not JSON.
     """
+    raw = _received(request, limit, deadline)
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding == "gzip":
+        raw = _gunzip(raw, limit)
+    elif encoding not in ("", "identity"):
+        raise ApiError(400, f"content-encoding {encoding!r} is not supported; send gzip or none.")
+    if not raw.strip():
+        raise ApiError(400, "The request has no body; send a JSON object.")
+    try:
+        return msgspec.json.decode(raw)
+    except (ValueError, RecursionError):
+        return _decoded(raw)
+
+
+def _received(request: Request, limit: int, deadline: BodyDeadline) -> bytes:
+    """Return the body as it was sent; raises `ApiError` as `read_json` does."""
     environ = request.environ
     connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
     length = request.content_length
     if length is None:
         # One more than allowed: Werkzeug cuts a chunked body off at its limit, and says nothing.
         request.max_content_length = limit + 1
+    elif length > limit:
+        raise too_large(limit)
     cut = False
     with deadline.reading(connection, length) as reading:
         try:
-            raw = request.get_data(cache=False)
+            if length is None:
+                raw = request.get_data(cache=False)
+            else:  # in one piece, where Werkzeug puts it together
+                raw = environ["wsgi.input"].read(length)
         except RequestEntityTooLarge:
             raise too_large(limit) from None
         except (OSError, ClientDisconnected):
@@ -50,17 +71,7 @@ def read_json(request: Request, limit: int, deadline: BodyDeadline) -> Any:
         raise ApiError(400, "The request body is cut short.")
     if length is None and len(raw) > limit:
         raise too_large(limit)
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding == "gzip":
-        raw = _gunzip(raw, limit)
-    elif encoding not in ("", "identity"):
-        raise ApiError(400, f"content-encoding {encoding!r} is not supported; send gzip or none.")
-    if not raw.strip():
-        raise ApiError(400, "The request has no body; send a JSON object.")
-    try:
-        return msgspec.json.decode(raw)
-    except (ValueError, RecursionError):
-        return _decoded(raw)
+    return raw
 
 
 def _decoded(raw: bytes) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response, g, jsonify, request
+from flask import Blueprint, Request, Response, g, jsonify, request
 
 from app.api.auth import ClientKeys
 from app.api.body import read_json
@@ -56,14 +56,15 @@ def messages_blueprint(
 
     @blueprint.post("/v1/messages")
     def create_message() -> Response:
-        g.client = keys.check(request)
-        body = load_messages(read_json(request, max_request_bytes, deadline))
+        asked, own = _here()
+        own.client = keys.check(asked)
+        body = load_messages(read_json(asked, max_request_bytes, deadline))
         conversation = Conversation(body, resolve(body["model"]))
         if limits:
-            g.allowance = limits.admit(g.client, g.request_id, conversation.estimate)
+            own.allowance = limits.admit(own.client, own.request_id, conversation.estimate)
         job = relay.answer_job(conversation, _translator)
         exchange = relay.exchange(job)
-        record = _AnswerRecord.of(conversation, exchange)
+        record = _AnswerRecord.of(asked, own, conversation, exchange)
         answer = replier.stream if conversation.stream else replier.message
         return answer(exchange, record)
 
@@ -84,7 +85,7 @@ def messages_blueprint(
         counted: int | None = None
         try:
             exchange = relay.exchange(relay.count_job(conversation))
-            record = _AnswerRecord.of(conversation, exchange)
+            record = _AnswerRecord.of(*_here(), conversation, exchange)
             counted = int(replier.first(exchange, record)["input_tokens"])
         except ApiError as error:
             if error.status != 429:
@@ -95,6 +96,11 @@ def messages_blueprint(
         return counted
 
     return blueprint
+
+
+def _here() -> tuple[Request, Any]:
+    """Return the request and what Flask keeps for it, themselves: each use of a proxy costs."""
+    return request._get_current_object(), g._get_current_object()  # type: ignore[attr-defined]
 
 
 def _translator(conversation: Conversation, target: Target) -> StreamTranslator:
@@ -116,18 +122,20 @@ class _AnswerRecord(RequestRecord):
     exchange: Exchange | None = None
 
     @classmethod
-    def of(cls, conversation: Conversation, exchange: Exchange) -> _AnswerRecord:
+    def of(
+        cls, asked: Request, own: Any, conversation: Conversation, exchange: Exchange
+    ) -> _AnswerRecord:
         record = cls(
-            request_id=g.request_id,
-            path=request.path,
+            request_id=own.request_id,
+            path=asked.path,
             model=conversation.requested_model,
             upstream_model=conversation.model,
             stream=conversation.stream,
             trace=exchange.trace,
-            client=g.get("client", ""),
+            client=own.get("client", ""),
         )
         record.exchange = exchange
-        g.trace = exchange.trace
+        own.trace = exchange.trace
         return record
 
     def complete(self) -> None:

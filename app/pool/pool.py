@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import secrets
+import random
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -121,7 +121,8 @@ class ClientPool:
         """
         if cancel and cancel.cancelled:
             raise Cancelled
-        ask = Ask(wanted, secrets.token_hex(8), on_lost)
+        # No secret: it only has to be another one each time, in other processes, too.
+        ask = Ask(wanted, f"{random.getrandbits(64):016x}", on_lost)
         # Whoever waits elsewhere is seen by the book of leases.
         if not self._room.waiting:
             outcome = self._serve(ask, False)
