@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 LONGEST_REST = 0.1
 """Seconds; a reader does not see whether text comes ten times a second or more often."""
-BUSY, FULL = 0.5, 0.75
+BUSY, FULL = 0.2, 0.4
 """Shares of one core that the process uses: where rests begin, and where they are longest."""
 LOOK_EACH = 0.25
 """Seconds between two looks at what the process uses."""

@@ -36,9 +36,9 @@ class Process:
     ("shares", "rest"),
     [
         ((), 0.0),
-        ((0.5,) * 20, 0.0),
-        ((0.625,) * 20, LONGEST_REST / 2),
-        ((0.8,) * 20, LONGEST_REST),
+        ((0.2,) * 20, 0.0),
+        ((0.3,) * 20, LONGEST_REST / 2),
+        ((0.45,) * 20, LONGEST_REST),
         ((1.9,) * 20, LONGEST_REST),
         ((1.0,), LONGEST_REST / 2),
         ((1.0, 1.0), LONGEST_REST * 3 / 4),
