@@ -144,6 +144,8 @@ class ContentsWriter:
         return []
 
     def _text(self, text: str, following: Signed | None, length: int) -> list[Part]:
+        if not self.notes and following is None:
+            return [{"text": text}]
         marks = {
             (mark.start, mark.end): mark.signed
             for mark in read_text_note(self.notes.get(text_key(text), ""))
@@ -266,16 +268,23 @@ class ContentsWriter:
                 responses[block["tool_use_id"]] = self._response(block, where)
             else:
                 others += self._plain(block, where)
-        ordered = sorted(responses, key=self._rank.__getitem__)
-        self._ranks.update((id(responses[each][0]), self._rank[each]) for each in ordered)
-        siblings = [part for tool_id in ordered for part in responses[tool_id][1]]
-        return [*(responses[tool_id][0] for tool_id in ordered), *siblings, *others]
+        answers: list[Part] = []
+        siblings: list[Part] = []
+        for tool_id in sorted(responses, key=self._rank.__getitem__):
+            answer, media = responses[tool_id]
+            self._ranks[id(answer)] = self._rank[tool_id]
+            answers.append(answer)
+            siblings += media
+        return answers + siblings + others
 
     def _response(self, block: Block, path: str) -> tuple[Part, list[Part]]:
         name, call_id = self._calls[block["tool_use_id"]]
         texts: list[str] = []
         media: list[Part] = []
-        for number, inner in enumerate(blocks_of(block.get("content"))):
+        content = block.get("content")
+        if isinstance(content, str):  # the usual one
+            texts, content = [content], None
+        for number, inner in enumerate(blocks_of(content)):
             if inner.get("type") == "tool_reference":
                 texts.append(f"Tool loaded: {inner.get('tool_name')}")
                 continue

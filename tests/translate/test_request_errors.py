@@ -192,6 +192,23 @@ def test_a_body_is_an_object(body):
             load(body)
 
 
+@pytest.mark.parametrize("innermost", [{}, [], {"a": 1}, [1], [{}], {"a": []}])
+@pytest.mark.parametrize("wrap", [lambda inner: {"a": inner}, lambda inner: [1, inner]])
+def test_a_body_has_two_hundred_levels_and_no_more(innermost, wrap):
+    levels = 2 if any(isinstance(item, dict | list) for item in flat(innermost)) else 1
+    deep = innermost
+    for _ in range(198 - levels):
+        deep = wrap(deep)
+    assert load_messages({**GOOD, "metadata": {"of_ours": deep}})["metadata"] == {"of_ours": deep}
+    assert refusal(metadata={"of_ours": wrap(deep)}) == (
+        "The request body is nested more than 200 levels deep"
+    )
+
+
+def flat(value):
+    return value.values() if isinstance(value, dict) else value
+
+
 def test_nesting_without_end_is_refused_without_a_crash():
     deep = {}
     for _ in range(5000):
