@@ -71,9 +71,8 @@ def _template(
 ) -> requests.PreparedRequest:
     request = requests.PreparedRequest()
     request.prepare(method, url)
-    request.prepare_headers(
-        {**(request.headers or {}), **dict(headers)}
-    )  # a URL may hold a password
+    of_the_url: Mapping[str, str | bytes] = request.headers or {}  # a password, if it holds one
+    request.prepare_headers({**of_the_url, **dict(headers)})
     request.headers = _Fields(request.headers)
     return request
 
