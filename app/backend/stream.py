@@ -77,7 +77,8 @@ class WholeLines:
             # A final "\r" may be half a line end: it waits for the next byte.
             end = max(kept.rfind(b"\n", start), kept.rfind(b"\r", start, len(kept) - 1)) + 1
             if end:
-                whole = bytes(kept[:end])
+                with memoryview(kept) as view:  # else it is copied twice
+                    whole = bytes(view[:end])
                 del kept[:end]  # before it leaves: a slow client may take long to come back
                 yield whole
             elif len(kept) > LONGEST_EVENT:
