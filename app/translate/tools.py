@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -157,11 +157,52 @@ class Tools:
 def read_tools(body: Mapping[str, Any]) -> Tools:
     """Return the tools of a validated request; raises `InvalidRequest`."""
     loaded, removed, added = _tool_changes(body["messages"])
-    declarations: list[dict[str, Any]] = []
-    built_in, names, server = [], dict[str, str](), set[str]()
     # A definition on the way replaces the one before it, in its place.
     given = [added.pop(_name(tool), tool) for tool in body.get("tools") or ()]
     given += added.values()
+    read = _read(given, frozenset(loaded), frozenset(removed))
+    choice = body.get("tool_choice") or {}
+    if choice.get("type") == "tool" and choice.get("name") not in read.names:
+        if choice.get("name") not in {entry[0] for entry in _SERVER_TOOLS.values()} & read.server:
+            raise InvalidRequest(f"tool_choice.name: Tool {choice.get('name')!r} is not in tools")
+        choice = {}
+    return Tools(read.declarations, read.built_in, read.names, read.server, choice)
+
+
+class _Read(NamedTuple):
+    """What `Tools` has of the tools alone. Not to be changed: other requests have it, too."""
+
+    declarations: tuple[dict[str, Any], ...]
+    built_in: tuple[dict[str, Any], ...]
+    names: Mapping[str, str]
+    server: frozenset[str]
+
+
+LARGEST_LIST_KEPT = 131_072
+"""Bytes of JSON of a request's tools, all of them, that are remembered with their translation."""
+
+
+def _read(given: list[dict[str, Any]], loaded: frozenset[str], removed: frozenset[str]) -> _Read:
+    try:
+        text = msgspec.json.encode(given)
+    except UnicodeEncodeError:
+        return _translated(given, loaded, removed)
+    if len(text) > LARGEST_LIST_KEPT:
+        return _translated(given, loaded, removed)
+    return _known_list(text, loaded, removed)
+
+
+@lru_cache(maxsize=64)
+def _known_list(text: bytes, loaded: frozenset[str], removed: frozenset[str]) -> _Read:
+    # Agents send the same tools with every request.
+    return _translated(msgspec.json.decode(text), loaded, removed)
+
+
+def _translated(
+    given: list[dict[str, Any]], loaded: frozenset[str], removed: frozenset[str]
+) -> _Read:
+    declarations: list[dict[str, Any]] = []
+    built_in, names, server = [], dict[str, str](), set[str]()
     search_deferred = any(
         str(tool.get("type") or "").startswith("tool_search_tool") for tool in given
     )
@@ -197,12 +238,7 @@ def read_tools(body: Mapping[str, Any]) -> Tools:
             )
         path = f"tools.{position}.input_schema"
         declarations.append(_declaration(names[name], description, schema, path))
-    choice = body.get("tool_choice") or {}
-    if choice.get("type") == "tool" and choice.get("name") not in names:
-        if choice.get("name") not in {entry[0] for entry in _SERVER_TOOLS.values()} & server:
-            raise InvalidRequest(f"tool_choice.name: Tool {choice.get('name')!r} is not in tools")
-        choice = {}
-    return Tools(tuple(declarations), tuple(built_in), names, frozenset(server), choice)
+    return _Read(tuple(declarations), tuple(built_in), names, frozenset(server))
 
 
 MOST_DECLARED = 512
@@ -230,7 +266,7 @@ def _declaration(name: str, description: str, schema: Any, path: str) -> dict[st
 
 @lru_cache(maxsize=512)
 def _known(text: bytes) -> dict[str, Any] | None:
-    # Agents send the same tools with every request.
+    # One list of tools differs from the next by a few.
     return _parameters(msgspec.json.decode(text))
 
 
