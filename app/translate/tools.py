@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -166,23 +166,10 @@ def read_tools(body: Mapping[str, Any]) -> Tools:
         if choice.get("name") not in {entry[0] for entry in _SERVER_TOOLS.values()} & read.server:
             raise InvalidRequest(f"tool_choice.name: Tool {choice.get('name')!r} is not in tools")
         choice = {}
-    return Tools(read.declarations, read.built_in, read.names, read.server, choice)
+    return replace(read, choice=choice)
 
 
-class _Read(NamedTuple):
-    """What `Tools` has of the tools alone. Not to be changed: other requests have it, too."""
-
-    declarations: tuple[dict[str, Any], ...]
-    built_in: tuple[dict[str, Any], ...]
-    names: Mapping[str, str]
-    server: frozenset[str]
-
-
-LARGEST_LIST_KEPT = 131_072
-"""Bytes of JSON of a request's tools, all of them, that are remembered with their translation."""
-
-
-def _read(given: list[dict[str, Any]], loaded: frozenset[str], removed: frozenset[str]) -> _Read:
+def _read(given: list[dict[str, Any]], loaded: frozenset[str], removed: frozenset[str]) -> Tools:
     try:
         text = msgspec.json.encode(given)
     except UnicodeEncodeError:
@@ -193,14 +180,14 @@ def _read(given: list[dict[str, Any]], loaded: frozenset[str], removed: frozense
 
 
 @lru_cache(maxsize=64)
-def _known_list(text: bytes, loaded: frozenset[str], removed: frozenset[str]) -> _Read:
-    # Agents send the same tools with every request.
+def _known_list(text: bytes, loaded: frozenset[str], removed: frozenset[str]) -> Tools:
+    # Agents send the same tools with every request. Not to be changed: others have them, too.
     return _translated(msgspec.json.decode(text), loaded, removed)
 
 
 def _translated(
     given: list[dict[str, Any]], loaded: frozenset[str], removed: frozenset[str]
-) -> _Read:
+) -> Tools:
     declarations: list[dict[str, Any]] = []
     built_in, names, server = [], dict[str, str](), set[str]()
     search_deferred = any(
@@ -238,7 +225,7 @@ def _translated(
             )
         path = f"tools.{position}.input_schema"
         declarations.append(_declaration(names[name], description, schema, path))
-    return _Read(tuple(declarations), tuple(built_in), names, frozenset(server))
+    return Tools(tuple(declarations), tuple(built_in), names, frozenset(server), choice={})
 
 
 MOST_DECLARED = 512
@@ -247,6 +234,8 @@ LARGEST_SCHEMA = 1 << 20
 """Bytes of JSON of one tool's schema."""
 LARGEST_KEPT = 16_384
 """Bytes of a schema whose translation is remembered; larger ones are rare and would add up."""
+LARGEST_LIST_KEPT = 131_072
+"""Bytes of a request's tools, all of them, that are remembered with their translation."""
 
 
 def _declaration(name: str, description: str, schema: Any, path: str) -> dict[str, Any]:

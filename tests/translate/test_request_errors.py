@@ -1,5 +1,6 @@
 """Bad requests are refused early, in one line that names the field as Anthropic does."""
 
+import msgspec
 import pytest
 
 from app.translate.conversation import Conversation
@@ -199,7 +200,8 @@ def test_a_body_has_two_hundred_levels_and_no_more(innermost, wrap):
     deep = innermost
     for _ in range(198 - levels):
         deep = wrap(deep)
-    assert load_messages({**GOOD, "metadata": {"of_ours": deep}})["metadata"] == {"of_ours": deep}
+    sent = msgspec.json.encode({**GOOD, "metadata": {"of_ours": deep}})
+    assert load_messages(msgspec.json.decode(sent))["metadata"] == {"of_ours": deep}
     assert refusal(metadata={"of_ours": wrap(deep)}) == (
         "The request body is nested more than 200 levels deep"
     )
