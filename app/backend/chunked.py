@@ -94,15 +94,22 @@ class ChunkedBody:
                 raise
             if not data:
                 raise ProtocolError("the connection ended in the middle of the body")
-            self._emptied = self._plain and len(data) < READ_SIZE
             if body := self._decoded(data):
                 return body
         return b""
 
     def _first(self) -> bytes:
-        """Return what came together with the head and lies in the file's buffer, or what comes."""
-        self._receive = partial(self._socket.recv, READ_SIZE)
-        return self._in_buffer() or self._receive()
+        """Return what came together with the head and lies in the file's buffer, or what comes.
+
+        What lies there says nothing of the socket, which may well have brought more.
+        """
+        self._receive = self._next
+        return self._in_buffer() or self._next()
+
+    def _next(self) -> bytes:
+        data: bytes = self._socket.recv(READ_SIZE)
+        self._emptied = self._plain and len(data) < READ_SIZE
+        return data
 
     def _in_buffer(self) -> bytes:
         timeout = self._socket.gettimeout()

@@ -14,7 +14,8 @@ from collections.abc import Callable
 LONGEST_REST = 0.1
 """Seconds; a reader does not see whether text comes ten times a second or more often."""
 BUSY, FULL = 0.2, 0.4
-"""Shares of one core that the process uses: where rests begin, and where they are longest."""
+"""Shares of one core that the process uses: where rests begin and end, and where they have grown to
+their longest."""
 LOOK_EACH = 0.25
 """Seconds between two looks at what the process uses."""
 
@@ -50,5 +51,7 @@ class Rests:
             share = (used - self._used_then) / passed
             self._looked, self._used_then = now, used
             wanted = LONGEST_REST * min(max((share - BUSY) / (FULL - BUSY), 0.0), 1.0)
-            # Rests lower the share: half the way each time, so that it does not swing.
+            if share > BUSY:  # they lower the share themselves, which is no reason to end them
+                wanted = max(wanted, self._rest)
+            # Half the way each time: a moment's work is not yet a busy process.
             self._rest = wanted + (self._rest - wanted) * 0.5 ** (passed / LOOK_EACH)

@@ -37,14 +37,18 @@ class Process:
     ("shares", "rest"),
     [
         ((), 0.0),
-        ((0.2,) * 20, 0.0),
+        ((0.19,) * 20, 0.0),
         ((0.3,) * 20, LONGEST_REST / 2),
         ((0.45,) * 20, LONGEST_REST),
         ((1.9,) * 20, LONGEST_REST),
         ((1.0,), LONGEST_REST / 2),
         ((1.0, 1.0), LONGEST_REST * 3 / 4),
-        ((1.0, 1.0, 0.2), LONGEST_REST * 3 / 8),
-        ((1.0,) * 20 + (0.2,) * 20, 0.0),
+        ((1.0, 1.0, 0.19), LONGEST_REST * 3 / 8),
+        ((1.0,) * 20 + (0.19,) * 20, 0.0),
+        # They lower themselves what the process uses.
+        ((1.0, 1.0) + (0.21,) * 20, LONGEST_REST * 3 / 4),
+        ((0.45,) * 20 + (0.3,) * 20, LONGEST_REST),
+        ((0.3,) * 20 + (0.35,) * 20, LONGEST_REST * 3 / 4),
     ],
 )
 def test_rests_grow_with_what_the_process_uses(shares, rest):
