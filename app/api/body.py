@@ -13,6 +13,7 @@ import msgspec
 from flask import Request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.wsgi import get_content_length
 
 from app.api.deadline import BodyDeadline
 from app.api.errors import ApiError
@@ -27,7 +28,7 @@ def read_json(request: Request, limit: int, deadline: BodyDeadline) -> Any:
     cut short or not JSON.
     """
     raw = _received(request, limit, deadline)
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    encoding = request.environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
     if encoding == "gzip":
         raw = _gunzip(raw, limit)
     elif encoding not in ("", "identity"):
@@ -44,7 +45,7 @@ def _received(request: Request, limit: int, deadline: BodyDeadline) -> bytes:
     """Return the body as it was sent; raises `ApiError` as `read_json` does."""
     environ = request.environ
     connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-    length = request.content_length
+    length = get_content_length(environ)
     if length is None:
         # One more than allowed: Werkzeug cuts a chunked body off at its limit, and says nothing.
         request.max_content_length = limit + 1

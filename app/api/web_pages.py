@@ -27,13 +27,13 @@ def guard_pages(app: Flask, *, keyed: bool) -> None:
     def _refuse() -> None:
         if keyed or not request.path.startswith(API):
             return
-        origin = request.headers.get("origin")
+        origin = request.environ.get("HTTP_ORIGIN")
         if origin is not None and _of_a_site(origin):
             raise ApiError(403, "Web pages may not ask while CLIENT_API_KEYS is not set.")
 
     @app.after_request
     def _allow(response: Response) -> Response:
-        origin = request.headers.get("origin")
+        origin = request.environ.get("HTTP_ORIGIN")
         if origin is None or not request.path.startswith(API) or not _meant():
             return response
         headers = response.headers

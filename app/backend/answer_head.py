@@ -29,7 +29,7 @@ class AnswerHead(http.client.HTTPResponse):
         arrived = self.fp.peek()
         end = arrived.find(_END)
         fields = _fields(arrived[:end]) if end > 0 and arrived.startswith(_STATUS) else None
-        if fields is None or not self._is_stream(fields):
+        if fields is None or not fields.of_a_stream or getattr(self, "_method", "") == "HEAD":
             super().begin()
             if self.status < http.client.OK:
                 self.will_close = True  # should one get through: the real answer is yet to come
@@ -62,31 +62,39 @@ class AnswerHead(http.client.HTTPResponse):
             http.client.parse_headers(self.fp)
         raise http.client.HTTPException(f"got {MOST_INTERIM} interim answers")
 
-    def _is_stream(self, fields: http.client.HTTPMessage) -> bool:
-        return (
-            fields.get("transfer-encoding", "").lower() == "chunked"
-            and "connection" not in fields
-            and getattr(self, "_method", "") != "HEAD"
-        )
-
 
 class _Fields(http.client.HTTPMessage):
     """Fields that are put in and taken out as they are, without the ``email`` package's policy."""
+
+    of_a_stream = False
+    """Whether the body comes in chunks, and the connection stays."""
+
+    def is_multipart(self) -> bool:
+        """Return False; urllib3 asks whether all of the head was understood."""
+        return False
+
+    def get_payload(self, *_: object, **__: object) -> None:
+        """Return None, as there is nothing but fields."""
 
     def items(self) -> list[tuple[str, str]]:
         """Return them in order."""
         return list(self.raw_items())
 
 
-def _fields(head: bytes) -> http.client.HTTPMessage | None:
+def _fields(head: bytes) -> _Fields | None:
     """Return the fields of ``head``, None for one that needs a closer look."""
     lines = head.decode("latin-1").split("\r\n")
     if len(lines) > MOST_FIELDS:
         return None
     fields = _Fields()
+    values: dict[str, str] = {}
     for line in lines[1:]:
         name, colon, value = line.partition(":")
         if not colon or "\n" in value or "\r" in value or not _NAME.fullmatch(name):
             return None
-        fields.set_raw(name, value.lstrip(" \t"))
+        value = value.lstrip(" \t")
+        fields.set_raw(name, value)
+        values.setdefault(name.lower(), value)
+    encoding = values.get("transfer-encoding", "")
+    fields.of_a_stream = encoding.lower() == "chunked" and "connection" not in values
     return fields

@@ -168,6 +168,8 @@ def _bare(sock: Any) -> Any:
     Its own ``shutdown`` is needed: that of an ``SSLSocket`` takes the TLS object away under the
     reading thread, which then reads ciphertext as text.
     """
+    if type(sock) is GeventSocket:
+        return sock._sock
     inner = getattr(sock, "socket", sock)  # urllib3's TLS-in-TLS, for https proxies
     return getattr(inner, "_sock", inner)
 

@@ -185,9 +185,9 @@ class UpstreamSession(requests.Session):
         self.headers["User-Agent"] = f"claude-gemini-gateway/{__version__}"
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-        adapter = _Adapter(_tls_context(bundle or DEFAULT_CA_BUNDLE_PATH))
-        self.mount("https://", adapter)
-        self.mount("http://", adapter)
+        self._adapter = _Adapter(_tls_context(bundle or DEFAULT_CA_BUNDLE_PATH))
+        self.mount("https://", self._adapter)
+        self.mount("http://", self._adapter)
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send ``request`` through the right proxy, to its own URL and no other."""
@@ -208,9 +208,8 @@ class UpstreamSession(requests.Session):
         """
         url = request.url or ""
         proxies = self._proxy or self._environment_proxies(url)
-        adapter = self.get_adapter(url)
         waits: Any = _timeouts(*timeout)
-        return adapter.send(request, stream=True, timeout=waits, proxies=proxies)
+        return self._adapter.send(request, stream=True, timeout=waits, proxies=proxies)
 
     def _environment_proxies(self, url: str) -> dict[str, str]:
         parts = urlsplit(url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -60,6 +61,7 @@ class Surface(Protocol):
         ...
 
 
+@lru_cache(maxsize=256)
 def model_segment(model: str) -> str:
     """Return ``model`` as a path segment; raises NOT_FOUND for what can't be a model's name."""
     if not _MODEL.fullmatch(model):

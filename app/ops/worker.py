@@ -122,6 +122,8 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
         gc.set_threshold(*COLLECT)  # from here on: making the application leaves no cycles, either
         catch_unhandled()
         gevent.get_hub().print_exception = unhandled
+        # gunicorn looks some twenty-five settings up with each request: let it find them at once.
+        self.cfg.__dict__.update({name: one.get() for name, one in self.cfg.settings.items()})
         super().init_process()
 
     def patch(self) -> None:

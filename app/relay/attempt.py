@@ -7,7 +7,6 @@ not chunked) is read to its end in the thread, which posts the chunks.
 
 from __future__ import annotations
 
-import _thread
 import logging
 import threading
 from enum import IntEnum
@@ -23,6 +22,7 @@ from app.translate.errors import InvalidRequest
 if TYPE_CHECKING:
     from app.relay.course import Course, Next
     from app.relay.ports import Job
+    from app.relay.runners import Runners
     from app.relay.trace import Trace
 
 log = logging.getLogger("gateway.relay")
@@ -55,6 +55,7 @@ class Attempt:
         call: Call,
         pool_wait: float,
         trace: Trace,
+        runners: Runners,
     ) -> None:
         self.call = call
         self.lease: Lease | None = None
@@ -65,12 +66,13 @@ class Attempt:
         self._upstream = upstream
         self._pool_wait = pool_wait
         self._trace = trace
+        self._runners = runners
         self._cancel = CancelToken()
         self._lock = threading.Lock()
         self._closed = False
 
     def start(self, course: Course, step: Next) -> None:
-        """Run in a new thread, on ``step.lease`` if it has one."""
+        """Run in another thread, on ``step.lease`` if it has one."""
         self.lease = step.lease
         if step.lease:
             self._pool.hand_over(step.lease, self._lost)
@@ -81,9 +83,7 @@ class Attempt:
             tried=frozenset(course.tried),
             avoid=frozenset(course.avoid),
         )
-        args = (wanted, course, step, REQUEST_ID.get())
-        # What `threading.Thread` adds, above all waiting until it runs, nobody needs here.
-        _thread.start_new_thread(self._run, args)
+        self._runners.start(self._run, (wanted, course, step, REQUEST_ID.get()))
 
     def close(self, *, keep_lease: bool = False) -> None:
         """End it wherever it is; idempotent. ``keep_lease`` leaves it to the next attempt."""

@@ -20,6 +20,7 @@ from app.relay.errors import ClientGone, Failure, RelayError
 from app.relay.keepalive import KeepAliveTimer, Silence
 from app.relay.mailbox import READ_AHEAD, Mailbox, Report
 from app.relay.ports import AnswerTranslator, Chunk, Event, Job
+from app.relay.runners import Runners
 from app.relay.trace import Trace
 from app.translate.errors import BadAnswer, InvalidRequest, Unsuited
 
@@ -56,6 +57,7 @@ class Exchange:
         quota_switch_project: bool,
         pool_wait_timeout: float,
         budget: RetryBudget,
+        runners: Runners,
         rests: Rests | None = None,
     ) -> None:
         self.trace = Trace()
@@ -68,6 +70,7 @@ class Exchange:
         self._timer = timer
         self._pool_wait = pool_wait_timeout
         self._bell = new_bell()
+        self._runners = runners
         self._rests = rests
         self._mailbox = Mailbox(self._bell)
         self._silence = Silence(self._tick)
@@ -124,6 +127,7 @@ class Exchange:
             call=Call(self._bell, self._rests),
             pool_wait=self._pool_wait,
             trace=self.trace,
+            runners=self._runners,
         )
         self._attempt = attempt
         attempt.start(self._course, step)

@@ -16,6 +16,7 @@ from app.relay.exchange import Exchange
 from app.relay.jobs import AnswerJob, CountJob, Translation
 from app.relay.keepalive import KeepAliveTimer
 from app.relay.ports import Job
+from app.relay.runners import Runners
 from app.translate.resume import Translator
 from app.translate.target import Target
 
@@ -45,6 +46,7 @@ class Relay:
         self._settings = settings
         self._budget = RetryBudget(settings.retry_budget)
         self._rests = Rests()
+        self._runners = Runners()
         self._timer = KeepAliveTimer(settings.keepalive_interval)
         self._lock = threading.Lock()
         self._live: set[Exchange] = set()
@@ -76,6 +78,7 @@ class Relay:
             quota_switch_project=self._settings.quota_switch_project,
             pool_wait_timeout=self._settings.pool_wait_timeout,
             budget=self._budget,
+            runners=self._runners,
             rests=self._rests,
         )
         self._budget.earn()
