@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 _STAMP = re.compile(rb"@(\d{20})@")
 _END = b"\r\n0\r\n\r\n"
+_FRAMING = re.compile(rb"\r\n[0-9A-Fa-f]+\r\n")
+"""Between two chunks; what is looked for may begin in one and end in the next."""
 LONGEST = 120.0
 """Seconds without any progress after which a run has failed."""
 
@@ -101,7 +103,7 @@ class Load:
                         answering += self._look(stream, data, now, result)
                     stream.tail = (stream.tail + data)[-400:]
                     if stream.tail.endswith(_END):
-                        if self.needle not in stream.tail:
+                        if self.needle not in _FRAMING.sub(b"", stream.tail):
                             raise Failed(f"an answer without its end: {stream.tail!r}")
                         result.streams += 1
                         if left:

@@ -1,7 +1,8 @@
 """An upstream that costs next to nothing: ``python -m bench.upstream --events 100 --pace 0.02``.
 
 One process, one loop, answers made of bytes that were put together at the start. Every POST gets
-the same stream; with ``--stamps`` each event tells when it left (`time.monotonic_ns`, the same
+the same stream, each event in a write of its own, as a model's words come, and streams don't keep
+step with each other. With ``--stamps`` each event tells when it left (`time.monotonic_ns`, the same
 clock in every process of a machine), so that a client can tell what it was delayed by.
 """
 
@@ -21,6 +22,8 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding
 STAMP = b"@%020d@"
 _NO_STAMP = STAMP % 0
 END = b"0\r\n\r\n"
+GOLDEN = 0.618034
+"""Multiples of it are spread evenly over the fractions, however many there are."""
 NOTHING = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 
 
@@ -60,7 +63,6 @@ class Upstream:
 
     def __init__(self, events: int, pace: float, size: int, *, stamps: bool) -> None:
         self.pieces = [event(number, events, size) for number in range(events)]
-        self.whole = HEAD + b"".join(self.pieces) + END
         self.pace = pace
         self.stamps = stamps
         self.selector = selectors.DefaultSelector()
@@ -69,6 +71,7 @@ class Upstream:
         self.selector.register(self.listener, selectors.EVENT_READ, None)
         self.due: list[tuple[float, int, Connection]] = []
         self.order = 0
+        self.begun = 0
 
     @property
     def url(self) -> str:
@@ -125,12 +128,22 @@ class Upstream:
         connection.received.clear()
         if head.startswith(b"GET"):
             self._send(connection, NOTHING)
-        elif self.pace or self.stamps:
-            self._send(connection, HEAD)
-            connection.next_event = 0
-            self._next(connection, time.monotonic())
         else:
-            self._send(connection, self.whole)
+            self._begin(connection)
+
+    def _begin(self, connection: Connection) -> None:
+        self._send(connection, HEAD)
+        connection.next_event = 0
+        if not self.pace:
+            while connection.next_event >= 0:
+                self._next(connection, 0.0)
+            return
+        self.begun += 1
+        self._later(connection, time.monotonic() + self.pace * (self.begun * GOLDEN % 1))
+
+    def _later(self, connection: Connection, at: float) -> None:
+        self.order += 1
+        heapq.heappush(self.due, (at, self.order, connection))
 
     def _next(self, connection: Connection, at: float) -> None:
         number = connection.next_event
@@ -144,9 +157,8 @@ class Upstream:
             connection.next_event = -1
             piece += END
         self._send(connection, piece)
-        if connection.next_event > 0:
-            self.order += 1
-            heapq.heappush(self.due, (at + self.pace, self.order, connection))
+        if self.pace and connection.next_event > 0:
+            self._later(connection, at + self.pace)
 
     def _send(self, connection: Connection, data: bytes) -> None:
         waiting = bool(connection.unsent)

@@ -27,6 +27,10 @@ HEADS = {
     "an empty value": b"HTTP/1.1 200 OK\r\nx:\r\ntransfer-encoding: chunked\r\n\r\n" + CHUNK,
     "closing": b"HTTP/1.1 200 OK\r\nconnection: close\r\n"
     b"transfer-encoding: chunked\r\n\r\n" + CHUNK,
+    "of two encodings": b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n"
+    b"transfer-encoding: chunked\r\n\r\n" + CHUNK,
+    "of the two in turn": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+    b"transfer-encoding: gzip\r\n\r\n" + CHUNK,
     "with a length": b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
     "to its end": b"HTTP/1.1 200 OK\r\n\r\nhello",
     "of HTTP/1.0": b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + CHUNK,
