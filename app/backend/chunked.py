@@ -10,9 +10,7 @@ import http.client
 import re
 import socket
 import ssl
-from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from urllib3 import HTTPResponse
@@ -57,7 +55,9 @@ class ChunkedBody:
         self._inner = inner
         # Not the file: it holds a buffer of the full size while it waits, as most streams do.
         self._socket: Any = inner.fp.raw._sock
-        self._receive: Callable[[], bytes] = self._first
+        # Flags, as a method kept here would make a cycle, and the collector comes seldom.
+        self._begun = False
+        self._fault = ""
         self._pauses = call.pause(self._socket)
         # What is encrypted comes in records, and a short read need not have been the last one.
         self._plain = self._pauses and not isinstance(self._socket, _WRAPPERS)
@@ -98,15 +98,17 @@ class ChunkedBody:
                 return body
         return b""
 
-    def _first(self) -> bytes:
-        """Return what came together with the head and lies in the file's buffer, or what comes.
+    def _receive(self) -> bytes:
+        """Return what comes; first what came together with the head and lies in the file's buffer.
 
         What lies there says nothing of the socket, which may well have brought more.
         """
-        self._receive = self._next
-        return self._in_buffer() or self._next()
-
-    def _next(self) -> bytes:
+        if self._fault:
+            raise ProtocolError(self._fault)
+        if not self._begun:
+            self._begun = True
+            if held := self._in_buffer():
+                return held
         data: bytes = self._socket.recv(READ_SIZE)
         self._emptied = self._plain and len(data) < READ_SIZE
         return data
@@ -165,7 +167,7 @@ class ChunkedBody:
 
     def _broken(self, pieces: list[bytes], what: str) -> bytes:
         """Return what came before the fault, which every read from now on raises."""
-        self._receive = partial(_fail, what)
+        self._fault = what
         self._emptied = False  # there is nothing to wait for
         return b"".join(pieces)
 
@@ -189,7 +191,3 @@ def _size(line: bytes) -> int:
     if len(line) < 8 and len(_known_sizes) < MOST_KNOWN:
         _known_sizes[line] = size
     return size
-
-
-def _fail(what: str) -> bytes:
-    raise ProtocolError(what)
