@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from bench.upstream import READ_SIZE
+
 _STAMP = re.compile(rb"@(\d{20})@")
 _END = b"\r\n0\r\n\r\n"
 _FRAMING = re.compile(rb"\r\n[0-9A-Fa-f]+\r\n")
@@ -92,7 +94,7 @@ class Load:
                     raise Failed(f"{len(open_streams)} streams brought nothing for {LONGEST} s")
                 for key, _ in ready:
                     stream = key.data
-                    data = stream.sock.recv(1 << 18)
+                    data = stream.sock.recv(READ_SIZE)
                     now = time.monotonic_ns()
                     if not data:
                         raise Failed(f"a stream was cut: {stream.tail!r}")

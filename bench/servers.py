@@ -35,11 +35,18 @@ class UpstreamProcess:
     """``bench.upstream`` in a process of its own."""
 
     def __init__(
-        self, events: int, *, pace: float = 0.0, size: int = 40, stamps: bool = False
+        self,
+        events: int,
+        *,
+        pace: float = 0.0,
+        size: int = 40,
+        stamps: bool = False,
+        at_once: bool = False,
     ) -> None:
         command = [sys.executable, "-m", "bench.upstream"]
         command += ["--events", str(events), "--pace", str(pace), "--size", str(size)]
         command += ["--stamps"] if stamps else []
+        command += ["--at-once"] if at_once else []
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()

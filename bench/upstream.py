@@ -2,8 +2,9 @@
 
 One process, one loop, answers made of bytes that were put together at the start. Every POST gets
 the same stream, each event in a write of its own, as a model's words come, and streams don't keep
-step with each other. With ``--stamps`` each event tells when it left (`time.monotonic_ns`, the same
-clock in every process of a machine), so that a client can tell what it was delayed by.
+step with each other. With ``--at-once`` an answer is one write, which leaves the cores to who reads
+it. With ``--stamps`` each event tells when it left (`time.monotonic_ns`, the same clock in every
+process of a machine), so that a client can tell what it was delayed by.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _NO_STAMP = STAMP % 0
 END = b"0\r\n\r\n"
 GOLDEN = 0.618034
 """Multiples of it are spread evenly over the fractions, however many there are."""
+READ_SIZE = 1 << 16
+"""Bytes of a read; for much more Python gets its buffer from the system each time."""
 NOTHING = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 
 
@@ -61,8 +64,9 @@ class Connection:
 class Upstream:
     """Serves on a free port until the process ends."""
 
-    def __init__(self, events: int, pace: float, size: int, *, stamps: bool) -> None:
+    def __init__(self, events: int, pace: float, size: int, *, stamps: bool, at_once: bool) -> None:
         self.pieces = [event(number, events, size) for number in range(events)]
+        self.whole = b"".join([HEAD, *self.pieces, END]) if at_once else b""
         self.pace = pace
         self.stamps = stamps
         self.selector = selectors.DefaultSelector()
@@ -72,6 +76,7 @@ class Upstream:
         self.due: list[tuple[float, int, Connection]] = []
         self.order = 0
         self.begun = 0
+        self.known = b""  # a whole request, as most are the same
 
     @property
     def url(self) -> str:
@@ -106,13 +111,16 @@ class Upstream:
 
     def _read(self, connection: Connection) -> None:
         try:
-            data = connection.sock.recv(1 << 18)
+            data = connection.sock.recv(READ_SIZE)
         except BlockingIOError:
             return
         except OSError:
             data = b""
         if not data:
             self._close(connection)
+            return
+        if data == self.known and not connection.received:
+            self._begin(connection)
             return
         connection.received += data
         head, blank, body = connection.received.partition(b"\r\n\r\n")
@@ -125,13 +133,17 @@ class Upstream:
                 length = int(value)
         if len(body) < length:
             return
-        connection.received.clear()
         if head.startswith(b"GET"):
             self._send(connection, NOTHING)
         else:
+            self.known = bytes(connection.received)
             self._begin(connection)
+        connection.received.clear()
 
     def _begin(self, connection: Connection) -> None:
+        if self.whole:
+            self._send(connection, self.whole)
+            return
         self._send(connection, HEAD)
         connection.next_event = 0
         if not self.pace:
@@ -189,8 +201,15 @@ def main() -> None:
     parser.add_argument("--pace", type=float, default=0.0, help="seconds between two events")
     parser.add_argument("--size", type=int, default=40, help="bytes of text in an event")
     parser.add_argument("--stamps", action="store_true")
+    parser.add_argument("--at-once", action="store_true", help="an answer in one write")
     options = parser.parse_args()
-    upstream = Upstream(options.events, options.pace, options.size, stamps=options.stamps)
+    upstream = Upstream(
+        options.events,
+        options.pace,
+        options.size,
+        stamps=options.stamps,
+        at_once=options.at_once,
+    )
     sys.stdout.write(f"{upstream.url}\n")
     sys.stdout.flush()
     upstream.serve()
