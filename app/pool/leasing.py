@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
@@ -26,6 +27,8 @@ class Leasing:
         self._breaker = Breaker("the shared book of leases")
         self._lock = threading.Lock()
         self._held: dict[str, Held] = {}
+        self._returned: list[tuple[str, str]] = []
+        """Token and account of what was given back, and the book is about to be told."""
         self._waiting: set[str] = set()
         """Tokens that the book may know as waiting, and rightly so."""
         self._unsure = False
@@ -53,6 +56,7 @@ class Leasing:
             # Before the book knows of the wait: `renew` must not end one that has just begun.
             with self._lock:
                 self._waiting.add(token)
+        self._tell_returned(book)
         try:
             outcome = self._breaker.call(lambda: book.take(plan, token, since, hurry=hurry))
         except StateError:
@@ -70,14 +74,24 @@ class Leasing:
         return outcome
 
     def give_back(self, token: str, account: str) -> None:
-        """Free the seat; see `app.pool.state.leases.LeaseBook.give_back`."""
-        self._own.give_back(token, account)
+        """Free the seat; see `app.pool.state.leases.LeaseBook.give_back`.
+
+        Seats that greenlets give back in one turn of the loop are told the book in one step, by
+        the first of them. Whatever else here asks the book tells it before.
+        """
+        self._own.give_back((token, account))
         book = self._book
         if book is None:
             return
         with self._lock:
             self._held.pop(token, None)
-        self._tell_given_back(book, token, account)
+            self._returned.append((token, account))
+            first = len(self._returned) == 1
+        if first:
+            try:
+                time.sleep(0)
+            finally:
+                self._tell_returned(book)
 
     def leave(self, token: str) -> None:
         """Wait no longer."""
@@ -108,9 +122,10 @@ class Leasing:
             return []
         # What was given back between the list and the book's answer may be in the book again.
         with self._lock:
-            gone = [lease for lease in held if lease.token not in self._held]
-        for lease in gone:
-            self._tell_given_back(book, lease.token, lease.account)
+            self._returned += [
+                (lease.token, lease.account) for lease in held if lease.token not in self._held
+            ]
+        self._tell_returned(book)
         return lost
 
     def refund(self, token: str, paces: Iterable[str]) -> None:
@@ -137,6 +152,7 @@ class Leasing:
         """Return how many leases are out on each account, over all processes."""
         book = self._book
         if book:
+            self._tell_returned(book)
             try:
                 return self._breaker.call(book.in_flight)
             except StateError:
@@ -148,8 +164,12 @@ class Leasing:
         if self._book:
             self._book.on_freed(wake)
 
-    def _tell_given_back(self, book: LeaseBook, token: str, account: str) -> None:
+    def _tell_returned(self, book: LeaseBook) -> None:
+        if not self._returned:
+            return
+        with self._lock:
+            seats, self._returned = self._returned, []
         try:
-            self._breaker.call(lambda: book.give_back(token, account), minor=True)
+            self._breaker.call(lambda: book.give_back(*seats), minor=True)
         except StateError:
             self._unsure = True

@@ -71,8 +71,8 @@ def test_a_seat_is_taken_by_one_holder_at_a_time(new_book):
     assert other.take(plan(A, B), "2", None) == "b"
     assert one.take(plan(A, B), "3", None) == BUSY
     assert one.in_flight() == other.in_flight() == {"a": 1, "b": 1}
-    other.give_back("2", "b")
-    other.give_back("2", "b")
+    other.give_back(("2", "b"))
+    other.give_back(("2", "b"))
     assert one.in_flight() == {"a": 1}
     assert one.take(plan(A, B), "4", None) == "b"
 
@@ -107,11 +107,11 @@ def test_who_waits_is_served_before_who_comes(new_book):
     began = one.now()
     assert other.take(plan(A), "second", began + 2) == BUSY
     assert one.take(plan(A), "first", began + 1) == BUSY
-    one.give_back("holder", "a")
+    one.give_back(("holder", "a"))
     assert one.take(plan(A), "newcomer", None) == BUSY
     assert other.take(plan(A), "second", began + 2) == BUSY
     assert one.take(plan(A), "first", began + 1) == "a"
-    one.give_back("first", "a")
+    one.give_back(("first", "a"))
     other.leave("second")
     assert one.take(plan(A), "newcomer", None) == "a"
 
@@ -122,7 +122,7 @@ def test_those_who_began_to_wait_together_have_an_order_too(new_book):
     began = book.now()
     assert book.take(plan(A), "x", began) == BUSY
     assert book.take(plan(A), "w", began) == BUSY
-    book.give_back("holder", "a")
+    book.give_back(("holder", "a"))
     assert book.take(plan(A), "x", began) == BUSY
     assert book.take(plan(A), "w", began) == "a"
 
@@ -139,8 +139,8 @@ def test_a_waiter_that_took_one_seat_keeps_no_other(new_book):
     book.take(plan(A), "1", None)
     book.take(plan(B), "2", None)
     assert book.take(plan(A, B), "waiter", book.now()) == BUSY
-    book.give_back("1", "a")
-    book.give_back("2", "b")
+    book.give_back(("1", "a"))
+    book.give_back(("2", "b"))
     assert book.take(plan(B), "newcomer", None) == BUSY
     assert book.take(plan(A, B), "waiter", book.now()) == "a"
     assert book.take(plan(B), "newcomer", None) == "b"
@@ -201,7 +201,7 @@ def test_a_wait_that_nobody_waits_any_more_ends(new_book):
     assert book.take(plan(A), "holder", None) == "a"
     long_ago = book.now() - 100
     assert book.take(plan(A, Seat("z", 0)), "waiter", long_ago) == BUSY
-    book.give_back("holder", "a")
+    book.give_back(("holder", "a"))
     book.renew([], ["waiter"])
     assert other.take(plan(A), "newcomer", None) == BUSY
     other.renew([])
@@ -214,7 +214,7 @@ def test_a_wait_that_has_just_begun_does_not_end(new_book):
     book, other = new_book(), new_book()
     assert book.take(plan(A), "holder", None) == "a"
     assert book.take(plan(A), "waiter", book.now()) == BUSY
-    book.give_back("holder", "a")
+    book.give_back(("holder", "a"))
     book.renew([])
     assert other.take(plan(A), "newcomer", None) == BUSY
 
@@ -224,13 +224,13 @@ def test_who_has_a_seat_without_the_book_waits_no_longer(new_book):
     wider = plan(Seat("a", 2), B)
     assert [book.take(wider, token, None) for token in "123"] == ["a", "a", "b"]
     assert book.take(wider, "waiter", book.now()) == BUSY
-    book.give_back("2", "a")
-    book.give_back("3", "b")
+    book.give_back(("2", "a"))
+    book.give_back(("3", "b"))
     held = [Held(token, "a", 2) for token in ("1", "waiter")]
     assert book.renew(held) == []
     assert other.in_flight() == {"a": 2}
     assert other.take(plan(B), "newcomer", None) == "b"
-    book.give_back("waiter", "a")
+    book.give_back(("waiter", "a"))
     assert other.take(wider, "next", None) == "a"
 
 
@@ -239,9 +239,9 @@ def test_a_seat_given_back_ends_the_wait_for_it(new_book):
     assert book.take(plan(A, B), "1", None) == "a"
     assert book.take(plan(A, B), "2", None) == "b"
     assert book.take(plan(A, B), "waiter", book.now()) == BUSY
-    book.give_back("waiter", "a")  # which it had by its process' own view
-    book.give_back("1", "a")
-    book.give_back("2", "b")
+    book.give_back(("waiter", "a"))  # which it had by its process' own view
+    book.give_back(("1", "a"))
+    book.give_back(("2", "b"))
     assert other.take(plan(A), "3", None) == "a"
     assert other.take(plan(B), "4", None) == "b"
 
@@ -324,9 +324,27 @@ def test_those_who_wait_elsewhere_are_woken(new_book):
     assert other.take(plan(A), "2", other.now()) == "a"
 
 
+def test_several_seats_are_given_back_at_once(new_book):
+    one, other = new_book(), new_book()
+    woken = threading.Event()
+    other.on_freed(woken.set)
+    assert one.take(plan(A), "1", None) == "a"
+    assert one.take(plan(B), "2", None) == "b"
+    assert one.take(plan(C), "3", None) == "c"
+    assert other.take(plan(A), "4", other.now()) == BUSY
+
+    def all_but_c():
+        one.give_back(("1", "a"), ("2", "b"))
+        return woken.wait(0.2)
+
+    wait_for(all_but_c)
+    assert other.in_flight() == {"c": 1}
+    assert other.take(plan(A), "4", other.now()) == "a"
+
+
 def rings(one, other, woken):
     """Give the seat back until it is heard: a subscription takes its time to begin."""
-    one.give_back("1", "a")
+    one.give_back(("1", "a"))
     if woken.wait(0.2):
         return True
     assert one.take(plan(A), "1", None) == BUSY
@@ -391,7 +409,7 @@ def test_sqlite_forgets_all_turns_when_there_are_too_many(tmp_path, monkeypatch)
         book.renew([])
         found = rows(book, "SELECT cursor FROM credits ORDER BY cursor")
         assert found == {"m": [("m",)], "n": [("m",), ("n",)], "o": []}[cursor]
-        book.give_back(cursor, "a")
+        book.give_back((cursor, "a"))
     book.close()
 
 
@@ -417,7 +435,7 @@ def test_sqlite_goes_on_with_the_file_of_the_version_before(tmp_path):
     book = SqliteLeases(tmp_path / "leases", Bell(), clock=SteadyClock())
     assert book.take(plan(A, B, manner="in_turn"), "1", None) == "b"
     assert book.in_flight() == {"a": 1, "b": 1}
-    book.give_back("1", "b")
+    book.give_back(("1", "b"))
     assert book.in_flight() == {"a": 1}
     book.close()
 
@@ -468,7 +486,7 @@ def test_the_books_agree_on_any_story(tmp_path, redis_server, monkeypatch):
         elif move < 0.85 and held:
             trio, token, account = held.pop(draw.randrange(len(held)))
             for book in trio:
-                book.give_back(token, account)
+                book.give_back((token, account))
         elif move < 0.93 and held:
             trio, token, account = draw.choice(held)
             for book in trio:

@@ -90,7 +90,7 @@ def test_the_others_go_over_to_the_new_file_with_what_they_hold(books, caplog):
     other.file._look_at = 0.0
     assert other.renew([Held("theirs", "a", 1)]) == []
     assert one.in_flight() == other.in_flight() == {"a": 2}
-    one.give_back("mine", "a")
+    one.give_back(("mine", "a"))
     assert isinstance(one.take(ONE_SEAT, "next", None), Full)
     assert len(caplog.records) == 1
 

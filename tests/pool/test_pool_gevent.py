@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 from gevent import monkey
@@ -61,10 +63,50 @@ assert [view.in_flight for view in pool.snapshot()] == [0, 0]
 print("fine")
 """
 
+RETURNS = """
+from gevent import monkey
+monkey.patch_all()
 
-def test_greenlets():
+import time
+import gevent
+from app.pool.leasing import Leasing
+from app.pool.seats import Plan, Seat
+from app.pool.state.memory_leases import MemoryLeases
+
+told = []
+
+class Book(MemoryLeases):
+    def give_back(self, *seats):
+        told.append([token for token, _ in seats])
+        super().give_back(*seats)
+
+book = Book(clock=time.time, ttl=30)
+leasing = Leasing(book, time.time)
+
+def take():
+    for token in "1234":
+        assert leasing.take(Plan(groups=((Seat("a", 4),),), manner="in_order"), token, None) == "a"
+
+take()
+gevent.joinall([gevent.spawn(leasing.give_back, token, "a") for token in "1234"])
+assert told == [["1", "2", "3", "4"]], told
+assert book.in_flight() == {}
+
+# Whoever is to tell the book is killed before.
+take()
+givers = [gevent.spawn(leasing.give_back, token, "a") for token in "1234"]
+gevent.sleep(0)
+givers[0].kill()
+assert told[1:] == [["1", "2", "3", "4"]], told
+assert book.in_flight() == {}
+print("fine")
+"""
+
+
+@pytest.mark.parametrize("script", [SCRIPT, RETURNS])
+def test_greenlets(script):
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
+        [sys.executable, "-c", script],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -52,6 +52,21 @@ def leasing(book, clock):
     return Leasing(book, clock)
 
 
+def test_the_book_is_asked_with_what_was_just_given_back(monkeypatch, book, leasing):
+    """Whoever gave a seat back, and has yet to tell the book, must not find it taken."""
+    assert leasing.take(ONE_SEAT, "mine", None) == "a"
+    seen = []
+
+    def meanwhile(_):
+        seen.append(leasing.in_flight())
+        seen.append(leasing.take(ONE_SEAT, "next", None))
+
+    monkeypatch.setattr("app.pool.leasing.time.sleep", meanwhile)
+    leasing.give_back("mine", "a")
+    assert seen == [{}, "a"]
+    assert book.in_flight() == {"a": 1}
+
+
 def test_an_unanswered_return_leaves_nobody_on_their_own_view(book, leasing, caplog):
     """Its patience is short: a hiccup there must not let everyone exceed what is theirs."""
     assert leasing.take(ONE_SEAT, "mine", None) == "a"
@@ -84,7 +99,7 @@ def test_an_unanswered_farewell_keeps_no_seat_from_others(book, leasing, clock):
     other = MemoryLeases(book._table, "other", clock=clock)
     assert other.take(ONE_SEAT, "theirs", None) == "a"
     assert isinstance(leasing.take(ONE_SEAT, "mine", clock()), Full)
-    other.give_back("theirs", "a")
+    other.give_back(("theirs", "a"))
     leasing.renew()
     assert isinstance(other.take(ONE_SEAT, "theirs", None), Full)  # it does wait
     clock.advance(6)
@@ -100,7 +115,7 @@ def test_a_seat_by_ones_own_view_ends_the_wait(book, leasing, clock):
     other = MemoryLeases(book._table, "other", clock=clock)
     assert other.take(ONE_SEAT, "theirs", None) == "a"
     assert isinstance(leasing.take(ONE_SEAT, "mine", clock()), Full)
-    other.give_back("theirs", "a")
+    other.give_back(("theirs", "a"))
     book.fail = {"take"}
     assert leasing.take(ONE_SEAT, "mine", clock()) == "a"
     leasing.give_back("mine", "a")
@@ -114,7 +129,7 @@ def test_a_wait_that_begins_during_a_renewal_stays(book, leasing, clock):
     assert other.take(ONE_SEAT, "theirs", None) == "a"
     book.during_renew = lambda: leasing.take(ONE_SEAT, "mine", clock())
     leasing.renew()
-    other.give_back("theirs", "a")
+    other.give_back(("theirs", "a"))
     assert isinstance(other.take(ONE_SEAT, "theirs", None), Full)
 
 

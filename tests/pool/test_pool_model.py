@@ -118,7 +118,7 @@ class World:
                 self.attempt(process, process.since)
         elif label == "give back":
             process.at = "done"
-            self.book(process).give_back(process.name, process.has)
+            self.book(process).give_back((process.name, process.has))
         elif label == "leave":
             process.at = "done"
             self.leaves -= 1

@@ -27,12 +27,12 @@ def book(server):
 
 def test_a_lease_costs_one_round_trip_to_take_and_one_to_return(server, book):
     assert not isinstance(book.take(PLAN, "warm", None), Full)
-    book.give_back("warm", "a")
+    book.give_back(("warm", "a"))
     with redis.Redis(port=server.port) as client:
         client.config_resetstat()
         for number in range(10):
             assert not isinstance(book.take(PLAN, f"t{number}", None), Full)
-            book.give_back(f"t{number}", "a")
+            book.give_back((f"t{number}", "a"))
         calls = client.info("commandstats")
     assert sum(stat["calls"] for name, stat in calls.items() if "eval" in name) == 20
 
@@ -45,5 +45,5 @@ def test_a_flushed_server_learns_again_what_is_held(server, book):
         client.script_flush()
     assert book.renew([Held("held", "a", 1)]) == []
     assert isinstance(book.take(PLAN, "next", None), Full)
-    book.give_back("held", "a")
+    book.give_back(("held", "a"))
     assert not isinstance(book.take(PLAN, "later", None), Full)

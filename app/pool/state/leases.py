@@ -48,8 +48,11 @@ class LeaseBook(Protocol):
         """
         ...
 
-    def give_back(self, token: str, account: str) -> None:
-        """Free the seat, and end the wait if the book was away when it did; twice is once."""
+    def give_back(self, *seats: tuple[str, str]) -> None:
+        """Free the seats of (token, account); a token's wait ends, too. Twice is once.
+
+        There is one when the book was away as the seat was taken.
+        """
         ...
 
     def refund(self, token: str, paces: Iterable[str]) -> None:

@@ -100,17 +100,18 @@ class MemoryLeases:
             self._alive(now).leases[token] = account
             self._table.seats.setdefault(account, {})[token] = now
 
-    def give_back(self, token: str, account: str) -> None:
-        """Free the seat; see `LeaseBook.give_back`."""
+    def give_back(self, *seats: tuple[str, str]) -> None:
+        """Free the seats; see `LeaseBook.give_back`."""
         table = self._table
+        waited_for = False
         with table.lock:
             me = table.holders.get(self._holder)
-            waited_for = False
-            if me:
-                me.leases.pop(token, None)
-                waited_for = self._unqueue(me, token)
-            _drop(table.seats, account, token)
-            waited_for = waited_for or account in table.queues
+            for token, account in seats:
+                if me:
+                    me.leases.pop(token, None)
+                    waited_for = self._unqueue(me, token) or waited_for
+                _drop(table.seats, account, token)
+                waited_for = waited_for or account in table.queues
         if waited_for:
             self._ring()
 

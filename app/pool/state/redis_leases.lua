@@ -170,12 +170,18 @@ function steps.take(token, since, groups, manner, cursor)
   return {'full', busy and '1' or '0', told(paced)}
 end
 
-function steps.give_back(token, account)
-  redis.call('HDEL', key('held', holder), token)
-  free(account, token)
-  -- A wait is left when the server was away as the seat was taken.
-  local others = unqueue(holder, token)
-  if others or redis.call('EXISTS', key('queue', account)) == 1 then ring() end
+function steps.give_back(...)
+  local seats = {...}
+  local waited_for = false
+  for at = 1, #seats, 2 do
+    local token, account = seats[at], seats[at + 1]
+    redis.call('HDEL', key('held', holder), token)
+    free(account, token)
+    -- A wait is left when the server was away as the seat was taken.
+    local others = unqueue(holder, token)
+    waited_for = waited_for or others or redis.call('EXISTS', key('queue', account)) == 1
+  end
+  if waited_for then ring() end
   return {}
 end
 

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib.resources import files
+from itertools import chain
 from typing import Any
 
 import redis
@@ -66,9 +67,9 @@ class RedisLeases:
         paced = float(answer[2])
         return Full(answer[1] == "1", paced or None)
 
-    def give_back(self, token: str, account: str) -> None:
-        """Free the seat; see `app.pool.state.leases.LeaseBook.give_back`."""
-        self._run(TO_WRITE, "give_back", token, account)
+    def give_back(self, *seats: tuple[str, str]) -> None:
+        """Free the seats; see `app.pool.state.leases.LeaseBook.give_back`."""
+        self._run(TO_WRITE, "give_back", *chain.from_iterable(seats))
 
     def refund(self, token: str, paces: Iterable[str]) -> None:
         """Count the request no more; see `app.pool.state.leases.LeaseBook.refund`."""

@@ -135,22 +135,24 @@ class SqliteLeases:
         self._bell.ring("freed", ports)
         return outcome
 
-    def give_back(self, token: str, account: str) -> None:
-        """Free the seat; see `app.pool.state.leases.LeaseBook.give_back`."""
+    def give_back(self, *seats: tuple[str, str]) -> None:
+        """Free the seats; see `app.pool.state.leases.LeaseBook.give_back`."""
 
         def work(connection: sqlite3.Connection) -> list[int]:
+            ports: set[int] = set()
             with Writing(connection):
-                connection.execute("DELETE FROM leases WHERE token = ?", (token,))
-                found = connection.execute(
-                    "SELECT DISTINCT port, token = ? FROM waits LEFT JOIN holders "
-                    "ON holders.id = waits.holder WHERE account = ?",
-                    (token, account),
-                ).fetchall()
-                ports = {port for port, _ in found if port}
-                if any(mine for _, mine in found):
-                    # A wait is left when the file did not answer as the seat was taken.
-                    ports.update(self._leave(connection, token))
-                return sorted(ports)
+                for token, account in seats:
+                    connection.execute("DELETE FROM leases WHERE token = ?", (token,))
+                    found = connection.execute(
+                        "SELECT DISTINCT port, token = ? FROM waits LEFT JOIN holders "
+                        "ON holders.id = waits.holder WHERE account = ?",
+                        (token, account),
+                    ).fetchall()
+                    ports.update(port for port, _ in found if port)
+                    if any(mine for _, mine in found):
+                        # A wait is left when the file did not answer as the seat was taken.
+                        ports.update(self._leave(connection, token))
+            return sorted(ports)
 
         self._bell.ring("freed", self.file.run(work))
 
