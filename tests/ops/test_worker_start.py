@@ -1,10 +1,12 @@
 """The worker's start: what is looked up once is what would have been looked up each time."""
 
+import gc
+import itertools
 from importlib import metadata
 
 import pytest
 
-from app.ops.worker import _one_look_for_plugins
+from app.ops.worker import COLLECT, _one_look_for_plugins
 
 GROUPS = ("gevent.plugins.monkey.will_patch_all", "console_scripts", "nobody.has.this")
 
@@ -31,3 +33,24 @@ def test_the_lookup_is_put_back_whatever_happens():
     with pytest.raises(OSError):
         fail()
     assert metadata.entry_points is plain
+
+
+def test_no_look_for_cycles_is_through_many_objects():
+    kept = []
+    looks = [0]
+
+    def note(phase, info):
+        if phase == "start" and info["generation"] == 1:  # those made since the last such look
+            looks.append(len(kept))
+
+    usual = gc.get_threshold()
+    gc.set_threshold(*COLLECT)
+    gc.callbacks.append(note)
+    try:
+        for _ in range(300_000):  # what a thousand open streams hold
+            kept.append([])  # noqa: PERF401 - the callback sees how far it is
+    finally:
+        gc.callbacks.remove(note)
+        gc.set_threshold(*usual)
+    assert len(looks) > 30
+    assert max(after - before for before, after in itertools.pairwise(looks)) < 10_000
