@@ -3,6 +3,7 @@
 import itertools
 import json
 import threading
+import time
 
 import pytest
 
@@ -208,6 +209,48 @@ def test_requests_under_way_elsewhere_are_published_only_while_somebody_looks():
     look = reader(store, here)
     assert [one["request_id"] for one in look.live()] == ["req_here"]
     assert look.find("req_there")["outcome"] == "ok"
+
+
+def test_requests_under_way_are_not_looked_at_while_nobody_looks():
+    class Record(RequestRecord):
+        def fields(self):
+            raise AssertionError
+
+    store = MemoryStore()
+    one = history(store)
+    one.started(Record("req_1", "/v1/messages", "claude", "gemini", True, Trace()))
+    one.flush()
+    one.finished(object(), ended(2))
+    one.flush()
+    assert reader(store).recent(10) == [ended(2)]
+
+
+def test_others_have_their_turn_between_two_pages(monkeypatch):
+    turns = []
+    monkeypatch.setattr(time, "sleep", turns.append)
+    told(MemoryStore(), *(ended(number) for number in range(3 * keys.PAGE + 1)))
+    assert turns == [0, 0, 0]
+
+
+def test_half_a_character_in_a_name_is_kept_like_any_other():
+    store = MemoryStore()
+    record = ended(1, model="caf\u00e9 \ud83d", outcome="not_found_error", status=404)
+    told(store, record)
+    page = next(iter(store.scan(keys.PAGES).values()))
+    assert page.encode()  # a database takes nothing else
+    assert reader(store).recent(1) == [record]
+
+
+def test_models_that_clients_invent_do_not_fill_a_span_in_many_writes():
+    store = MemoryStore()
+    one = history(store)
+    for number in range(MOST_MODELS + 20):
+        one.finished(object(), ended(number, upstream_model=f"gemini-{number}"))
+        one.flush()
+    total = reader(store).total("1h")
+    assert len(total.by_model()) == MOST_MODELS + 1
+    assert total.by_model()[OTHERS].requests == 20
+    assert total.of(TOTAL).requests == MOST_MODELS + 20
 
 
 def test_old_and_broken_entries_are_passed_over():

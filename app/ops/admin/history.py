@@ -12,8 +12,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from app.ops.admin import keys
-from app.ops.admin.keys import SPANS, Span
+from app.ops.admin.keys import MINUTES, SPANS, Span
 from app.ops.admin.series import Bucket
 
 if TYPE_CHECKING:
@@ -69,31 +71,39 @@ class History:
         return [live_fields(record) for record in list(self._live)[:MOST_LIVE]]
 
     def flush(self) -> None:
-        """Write what has happened since the last time."""
+        """Write what has happened since the last time; open streams have their turns meanwhile."""
         with self._flushing:
             values: dict[str, str] = {}
-            changed: set[tuple[Span, int]] = set()
+            minutes: dict[int, Bucket] = {}
             while self._pending:
                 fields = self._pending.popleft()
-                for span in SPANS:
-                    slot = (span, span.start(fields["at"] + fields["ms"] / 1000))
-                    self._buckets.setdefault(slot, Bucket()).count(fields)
-                    changed.add(slot)
+                minute = MINUTES.start(fields["at"] + fields["ms"] / 1000)
+                minutes.setdefault(minute, Bucket()).count(fields)
                 if len(self._page) == keys.PAGE:
                     self._page = []
                     self._number += 1
                 self._page.append(fields)
                 if len(self._page) == keys.PAGE:
                     values[self._page_key()] = _text(self._page)
-            if changed:
+                    time.sleep(0)
+            if minutes:
                 values[self._page_key()] = _text(self._page)
                 values[keys.HEADS + self.worker] = str(self._number)
                 self._store.put_many(values, keys.KEPT)
-            for span, start in changed:
-                key = f"{span.prefix}{start}/{self.worker}"
-                self._store.put_many({key: self._buckets[span, start].dump()}, span.kept)
+                self._count(minutes)
             self._forget_old()
             self._show_live()
+
+    def _count(self, minutes: Mapping[int, Bucket]) -> None:
+        changed: set[tuple[Span, int]] = set()
+        for minute, counts in minutes.items():
+            for span in SPANS:
+                slot = (span, span.start(minute))
+                self._buckets.setdefault(slot, Bucket()).merge(counts)
+                changed.add(slot)
+        for span, start in changed:
+            key = f"{span.prefix}{start}/{self.worker}"
+            self._store.put_many({key: self._buckets[span, start].dump()}, span.kept)
 
     def _page_key(self) -> str:
         return f"{keys.PAGES}{self.worker}/{self._number % keys.PAGES_KEPT}"
@@ -105,12 +115,15 @@ class History:
                 del self._buckets[span, start]
 
     def _show_live(self) -> None:
-        live = self.live() if self._live else []
-        if live or self._shown:
-            watched = bool(self._store.get_many([keys.WATCHED]))
-            if watched or not live:
-                self._store.put_many({keys.LIVE + self.worker: _text(live)}, keys.LIVE_TTL)
-            self._shown = watched and bool(live)
+        if not self._live and not self._shown:
+            return
+        watched = bool(self._store.get_many([keys.WATCHED]))
+        if self._live and not watched:
+            self._shown = False
+            return
+        live = self.live()
+        self._store.put_many({keys.LIVE + self.worker: _text(live)}, keys.LIVE_TTL)
+        self._shown = bool(live)
 
     def _start(self) -> None:
         with self._starting:
@@ -151,4 +164,7 @@ def live_fields(record: RequestRecord) -> dict[str, Any]:
 
 
 def _text(records: object) -> str:
-    return json.dumps(records, ensure_ascii=False, separators=(",", ":"), default=str)
+    try:
+        return msgspec.json.encode(records, enc_hook=str).decode()
+    except UnicodeEncodeError:  # half a character, in a model's name that a client invented
+        return json.dumps(records, separators=(",", ":"), default=str)

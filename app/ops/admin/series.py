@@ -117,6 +117,7 @@ class Bucket:
 
     def __init__(self) -> None:
         self.rows: dict[Row, Counts] = {}
+        self._models: set[str] = set()
 
     def count(self, fields: Mapping[str, Any]) -> None:
         """Count a request that has ended, by its record's fields."""
@@ -144,7 +145,7 @@ class Bucket:
     def merge(self, more: Bucket) -> None:
         """Add the counts of ``more``."""
         for (account, model), counts in more.rows.items():
-            self._row(account, model).add(counts)
+            self._row(account, self._model(model)).add(counts)
 
     def of(self, account: str) -> Counts:
         """Return the counts of ``account`` (or `TOTAL`) over all models."""
@@ -176,19 +177,20 @@ class Bucket:
                 counts = Counts(bins=known)
                 for name, number in zip(_NUMBERS, numbers, strict=True):
                     setattr(counts, name, int(number))
-                bucket.rows[str(account), str(model)] = counts
+                bucket._row(str(account), str(model)).add(counts)
         except (ValueError, TypeError):
-            bucket.rows.clear()
+            return cls()
         return bucket
 
     def _model(self, model: str) -> str:
-        models = {known for _, known in self.rows}
-        return model if model in models or len(models) < MOST_MODELS else OTHERS
+        known = self._models
+        return model if model in known or len(known) < MOST_MODELS else OTHERS
 
     def _row(self, account: str, model: str) -> Counts:
         row = self.rows.get((account, model))
         if row is None:
             row = self.rows[account, model] = Counts()
+            self._models.add(model)
         return row
 
 
