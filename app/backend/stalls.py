@@ -11,6 +11,9 @@ LOOKS = 20
 """Looks per timeout: a stall is found that much of the timeout late."""
 SOONEST, LATEST = 0.02, 1.0
 """Bounds for the seconds between two looks."""
+AT_ONCE = 100
+"""Calls looked at before others have their turn: of a thousand, most lie in no cache, and all of
+them at once held up events for 2 to 9 ms."""
 
 
 class StallWatch:
@@ -56,11 +59,22 @@ class StallWatch:
 
     def _look(self) -> None:
         # Not in `_run`: what its variables name would be kept while it waits.
+        with self._lock:
+            calls = list(self._calls)
+            if not calls:
+                self._busy.clear()
+        for first in range(0, len(calls), AT_ONCE):
+            if first:
+                time.sleep(0)
+            self._look_at(calls[first : first + AT_ONCE])
+
+    def _look_at(self, calls: list[Call]) -> None:
         now = time.monotonic()
         with self._lock:
-            if not self._calls:
-                self._busy.clear()
-            for call, (received, since, timeout) in list(self._calls.items()):
+            for call in calls:
+                if call not in self._calls:  # it has ended meanwhile
+                    continue
+                received, since, timeout = self._calls[call]
                 if not call.waiting or call.received != received:
                     self._calls[call] = (call.received, now, timeout)
                 elif now - since >= timeout:
