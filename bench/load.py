@@ -34,6 +34,8 @@ class Result:
     """From when an event left the upstream to when the client had it."""
     first: list[int] = field(default_factory=list)
     """From the request to its first event."""
+    all_open: int = 0
+    """How many of the delays there were when the last stream had its first event."""
     received: int = 0
     """Events with a stamp."""
 
@@ -147,5 +149,6 @@ class Load:
         if found and not stream.got_first:
             stream.got_first = True
             result.first.append(now - stream.asked)
+            result.all_open = len(result.delays)
             return 1
         return 0
