@@ -234,7 +234,7 @@ def test_others_have_their_turn_between_two_pages(monkeypatch):
 
 def test_half_a_character_in_a_name_is_kept_like_any_other():
     store = MemoryStore()
-    record = ended(1, model="caf\u00e9 \ud83d", outcome="not_found_error", status=404)
+    record = ended(1, served_model="caf\u00e9 \ud83d")
     told(store, record)
     page = next(iter(store.scan(keys.PAGES).values()))
     assert page.encode()  # a database takes nothing else

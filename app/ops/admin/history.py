@@ -166,5 +166,5 @@ def live_fields(record: RequestRecord) -> dict[str, Any]:
 def _text(records: object) -> str:
     try:
         return msgspec.json.encode(records, enc_hook=str).decode()
-    except UnicodeEncodeError:  # half a character, in a model's name that a client invented
+    except UnicodeEncodeError:  # half a character, which Gemini's JSON can hold
         return json.dumps(records, separators=(",", ":"), default=str)
