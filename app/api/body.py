@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-import msgspec
 from flask import Request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
@@ -17,6 +16,7 @@ from werkzeug.wsgi import get_content_length
 
 from app.api.deadline import BodyDeadline
 from app.api.errors import ApiError
+from app.translate.sent_body import parse
 
 _LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -36,7 +36,7 @@ def read_json(request: Request, limit: int, deadline: BodyDeadline) -> Any:
     if not raw.strip():
         raise ApiError(400, "The request has no body; send a JSON object.")
     try:
-        return msgspec.json.decode(raw)
+        return parse(raw)
     except (ValueError, RecursionError):
         return _decoded(raw)
 

@@ -13,6 +13,7 @@ import msgspec
 
 from app.translate.errors import InvalidRequest
 from app.translate.json_schema import clean
+from app.translate.sent_body import LARGEST_LIST_KEPT, SentTools
 from app.translate.target import Target
 from app.translate.tool_names import google_name
 
@@ -157,10 +158,14 @@ class Tools:
 def read_tools(body: Mapping[str, Any]) -> Tools:
     """Return the tools of a validated request; raises `InvalidRequest`."""
     loaded, removed, added = _tool_changes(body["messages"])
-    # A definition on the way replaces the one before it, in its place.
-    given = [added.pop(_name(tool), tool) for tool in body.get("tools") or ()]
-    given += added.values()
-    read = _read(given, frozenset(loaded), frozenset(removed))
+    sent = body.get("tools") or ()
+    if isinstance(sent, SentTools) and not added:
+        read = _known_list(sent.text, frozenset(loaded), frozenset(removed))
+    else:
+        # A definition on the way replaces the one before it, in its place.
+        given = [added.pop(_name(tool), tool) for tool in sent]
+        given += added.values()
+        read = _read(given, frozenset(loaded), frozenset(removed))
     choice = body.get("tool_choice") or {}
     if choice.get("type") == "tool" and choice.get("name") not in read.names:
         if choice.get("name") not in {entry[0] for entry in _SERVER_TOOLS.values()} & read.server:
@@ -234,8 +239,6 @@ LARGEST_SCHEMA = 1 << 20
 """Bytes of JSON of one tool's schema."""
 LARGEST_KEPT = 16_384
 """Bytes of a schema whose translation is remembered; larger ones are rare and would add up."""
-LARGEST_LIST_KEPT = 131_072
-"""Bytes of a request's tools, all of them, that are remembered with their translation."""
 
 
 def _declaration(name: str, description: str, schema: Any, path: str) -> dict[str, Any]:

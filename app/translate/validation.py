@@ -7,7 +7,7 @@ Source: https://docs.anthropic.com/en/api/messages and the official SDK's types.
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from marshmallow import Schema
@@ -16,6 +16,7 @@ from app.translate.contents import blocks_of
 from app.translate.errors import InvalidRequest
 from app.translate.media import check_base64, check_url
 from app.translate.schemas import COUNT, MESSAGES, THINKING, TOOL_CHOICE, load
+from app.translate.sent_body import SentTools
 
 DEEPEST = 200
 """Levels of lists and objects in a request."""
@@ -25,6 +26,9 @@ MOST_BLOCKS = 100_000
 MOST_TOOLS = 10_000
 """Tools in a request, most of them deferred; `app.translate.tools` says how many may be in use."""
 
+
+_Path = tuple[str | int, ...]
+"""Where a value is in the request; made into text when something is wrong there."""
 
 _REFUSED = {
     "mcp_servers": "MCP servers are not supported by this gateway",
@@ -58,7 +62,10 @@ def load_count(body: object) -> dict[str, Any]:
 def _loaded(schema: Schema, body: object) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise InvalidRequest("The request body should be a JSON object")
-    _check_depth(body)
+    sent = body.get("tools") if isinstance(body.get("tools"), SentTools) else None
+    known = sent is not None and sent.checked
+    # Without what was found right before, or as a plain list: of ours, the class is a level, too.
+    _check_depth(body if sent is None else {**body, "tools": None if known else [*sent]})
     request: dict[str, Any] = load(schema, body, "")
     for name, reason in _REFUSED.items():
         if request.get(name):
@@ -77,19 +84,22 @@ def _loaded(schema: Schema, body: object) -> dict[str, Any]:
     tools = request.get("tools") or ()
     if len(tools) > MOST_TOOLS:
         raise InvalidRequest(f"tools: at most {MOST_TOOLS} tools are allowed")
-    for number, tool in enumerate(tools):
-        _check_tool(tool, f"tools.{number}")
-    _check_content(request.get("system"), "system")
+    if not known:
+        for number, tool in enumerate(tools):
+            _check_tool(tool, ("tools", number))
+        if sent is not None:
+            sent.checked = True
+    _check_content(request.get("system"), ("system",))
     request["messages"] = _checked_messages(request["messages"])
     return request
 
 
 def _check_output(request: Mapping[str, Any]) -> None:
     output = request.get("output_config") or {}
-    _check_fields(output, "output_config", (), (("effort", str), ("format", dict)))
-    _check_format(output.get("format") or {}, "output_config.format")
-    _check_format(request.get("output_format") or {}, "output_format")
-    _check_fields(request.get("metadata") or {}, "metadata", (), (("user_id", str),))
+    _check_fields(output, ("output_config",), (), (("effort", str), ("format", dict)))
+    _check_format(output.get("format") or {}, ("output_config", "format"))
+    _check_format(request.get("output_format") or {}, ("output_format",))
+    _check_fields(request.get("metadata") or {}, ("metadata",), (), (("user_id", str),))
 
 
 def _check_depth(body: Any) -> None:
@@ -122,17 +132,17 @@ def _shallow(body: Any) -> bool:
     return False
 
 
-def _check_tool(tool: dict[str, Any], path: str) -> None:
+def _check_tool(tool: dict[str, Any], path: _Path) -> None:
     # Not by a schema: a coding agent sends dozens of tools with every request.
     _check_fields(tool, path, (), _TOOL)
     kind = tool.get("type") or "custom"
     if kind == "custom":
         if not tool.get("name"):
-            raise InvalidRequest(f"{path}.name: Field required")
+            raise _wrong(path, "name", reason="Field required")
         if tool.get("input_schema") is None:
-            raise InvalidRequest(f"{path}.input_schema: Field required")
+            raise _wrong(path, "input_schema", reason="Field required")
     elif kind.startswith(("mcp_toolset", "advisor_")):
-        raise InvalidRequest(f"{path}.type: {kind!r} is not supported by this gateway")
+        raise _wrong(path, "type", reason=f"{kind!r} is not supported by this gateway")
 
 
 def _checked_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -148,11 +158,16 @@ def _checked_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
             reason = "Field required" if role is None else "Input should be 'user' or 'assistant'"
             raise InvalidRequest(f"messages.{number}.role: {reason}")
         if "output_config" in message:
-            _check_effort(message, f"messages.{number}")
+            _check_effort(message, ("messages", number))
         if "content" not in message and role != "system":
             raise InvalidRequest(f"messages.{number}.content: Field required")
-        _check_content(message.get("content"), f"messages.{number}.content")
-        blocks = [block for block in blocks_of(message.get("content")) if not _empty(block)]
+        content = message.get("content")
+        _check_content(content, ("messages", number, "content"))
+        blocks = [
+            block
+            for block in blocks_of(content)
+            if block.get("type") != "text" or (block.get("text") or "").strip()
+        ]
         if role == "assistant":
             pairing.assistant(blocks, number)
         elif role == "user":
@@ -167,10 +182,10 @@ def _checked_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return kept
 
 
-def _check_effort(message: dict[str, Any], path: str) -> None:
+def _check_effort(message: dict[str, Any], path: _Path) -> None:
     _check_fields(message, path, (), (("output_config", dict),))
     effort = message["output_config"] or {}
-    _check_fields(effort, f"{path}.output_config", (), (("effort", str),))
+    _check_fields(effort, (*path, "output_config"), (), (("effort", str),))
 
 
 class _Pairing:
@@ -224,10 +239,6 @@ class _Pairing:
             )
 
 
-def _empty(block: Mapping[str, Any]) -> bool:
-    return block.get("type") == "text" and not (block.get("text") or "").strip()
-
-
 _Fields = tuple[tuple[str, type], ...]
 _REQUIRED: Mapping[str, _Fields] = {
     "text": (("text", str),),
@@ -255,75 +266,96 @@ _NAMES = {str: "a valid string", dict: "an object", bool: "a valid boolean"}
 
 
 def _check_fields(
-    value: Mapping[str, Any], path: str, required: _Fields, optional: _Fields
+    value: Mapping[str, Any], path: _Path, required: _Fields, optional: _Fields
 ) -> None:
     for name, wanted in required:
         held = value.get(name)
         if held is None:
-            raise InvalidRequest(f"{path}.{name}: Field required")
+            raise _wrong(path, name, reason="Field required")
         if not isinstance(held, wanted):
-            raise InvalidRequest(f"{path}.{name}: Input should be {_NAMES[wanted]}")
+            raise _wrong(path, name, reason=f"Input should be {_NAMES[wanted]}")
     for name, wanted in optional:
         held = value.get(name)
         if held is not None and not isinstance(held, wanted):
-            raise InvalidRequest(f"{path}.{name}: Input should be {_NAMES[wanted]}")
+            raise _wrong(path, name, reason=f"Input should be {_NAMES[wanted]}")
 
 
-def _check_format(value: Mapping[str, Any], path: str) -> None:
+def _check_format(value: Mapping[str, Any], path: _Path) -> None:
     _check_fields(value, path, (), (("type", str), ("schema", dict)))
 
 
-def _check_content(content: Any, path: str) -> None:
+def _check_content(content: Any, path: _Path) -> None:
     if content is None or isinstance(content, str):
         return
     if not isinstance(content, list):
-        raise InvalidRequest(f"{path}: Input should be a valid string or list")
+        raise _wrong(path, reason="Input should be a valid string or list")
     if len(content) > MOST_BLOCKS:
-        raise InvalidRequest(f"{path}: at most {MOST_BLOCKS} content blocks are allowed")
+        raise _wrong(path, reason=f"at most {MOST_BLOCKS} content blocks are allowed")
     for number, block in enumerate(content):
-        where = f"{path}.{number}"
         if not isinstance(block, dict):
-            raise InvalidRequest(f"{where}: Input should be an object")
+            raise _wrong(path, number, reason="Input should be an object")
         kind = block.get("type")
-        if kind == "text" and isinstance(block.get("text"), str):
-            continue  # the usual one
+        if _usual(kind, block.get):
+            continue
+        where = (*path, number)
         if not isinstance(kind, str):
-            raise InvalidRequest(f"{where}.type: Field required")
+            raise _wrong(where, "type", reason="Field required")
         _check_fields(block, where, _REQUIRED.get(kind, ()), _OPTIONAL.get(kind, ()))
         if kind in ("image", "document"):
-            _check_source(block["source"], f"{where}.source")
+            _check_source(block["source"], (*where, "source"))
         elif kind in ("tool_result", "search_result", "mcp_tool_result"):
-            _check_content(block.get("content"), f"{where}.content")
+            _check_content(block.get("content"), (*where, "content"))
         elif kind in ("tool_addition", "tool_removal"):
-            _check_tool_change(block["tool"], f"{where}.tool")
+            _check_tool_change(block["tool"], (*where, "tool"))
         if kind.endswith("_tool_result"):
             _check_fields(block, where, (), (("tool_use_id", str),))
 
 
-def _check_tool_change(tool: dict[str, Any], path: str) -> None:
+def _usual(kind: object, get: Callable[[str], object]) -> bool:
+    """Return True if a block is for certain what most are; what is right at a glance."""
+    if kind == "text":
+        return type(get("text")) is str
+    if kind == "tool_use":
+        return type(get("id")) is type(get("name")) is str and type(get("input")) is dict
+    if kind == "tool_result":
+        flag = get("is_error")
+        plain = type(get("content")) is str and (flag is None or type(flag) is bool)
+        return plain and type(get("tool_use_id")) is str
+    return False
+
+
+def _check_tool_change(tool: dict[str, Any], path: _Path) -> None:
     _check_fields(tool, path, (("type", str),), (("name", str), ("definition", dict)))
     if tool["type"] == "tool_definition":
-        _check_tool(tool.get("definition") or {}, f"{path}.definition")
+        _check_tool(tool.get("definition") or {}, (*path, "definition"))
 
 
-def _check_source(source: dict[str, Any], path: str) -> None:
+def _check_source(source: dict[str, Any], path: _Path) -> None:
     _check_fields(source, path, (("type", str),), (("media_type", str),))
     kind = source["type"]
     needed = {"base64": "data", "text": "data", "url": "url", "content": "content"}
     if kind == "file":
-        raise InvalidRequest(f"{path}.type: files are not kept by this gateway; send base64 or url")
+        raise _wrong(path, "type", reason="files are not kept by this gateway; send base64 or url")
     if kind not in needed:
-        raise InvalidRequest(f"{path}.type: Input should be 'base64', 'url', 'text' or 'content'")
+        raise _wrong(path, "type", reason="Input should be 'base64', 'url', 'text' or 'content'")
     value = source.get(needed[kind])
     if value is None:
-        raise InvalidRequest(f"{path}.{needed[kind]}: Field required")
+        raise _wrong(path, needed[kind], reason="Field required")
     if kind != "content" and not isinstance(value, str):
-        raise InvalidRequest(f"{path}.{needed[kind]}: Input should be a valid string")
+        raise _wrong(path, needed[kind], reason="Input should be a valid string")
     if kind == "base64":
         if not isinstance(source.get("media_type"), str):
-            raise InvalidRequest(f"{path}.media_type: Field required")
-        check_base64(value, f"{path}.data")
+            raise _wrong(path, "media_type", reason="Field required")
+        check_base64(value, _named((*path, "data")))
     elif kind == "url":
-        check_url(value, f"{path}.url")
+        check_url(value, _named((*path, "url")))
     elif kind == "content":
-        _check_content(value, f"{path}.content")
+        _check_content(value, (*path, "content"))
+
+
+def _wrong(path: _Path, *name: str | int, reason: str) -> InvalidRequest:
+    return InvalidRequest(f"{_named((*path, *name))}: {reason}")
+
+
+def _named(path: _Path) -> str:
+    return ".".join(map(str, path))

@@ -24,6 +24,18 @@ def image(**source):
     ]
 
 
+def called(use=(), answer=()):
+    use = {"type": "tool_use", "id": "t1", "name": "f", "input": {}, **dict(use)}
+    answer = {"type": "tool_result", "tool_use_id": "t1", "content": "x", **dict(answer)}
+    return {
+        "messages": [
+            USER,
+            {"role": "assistant", "content": [use]},
+            {"role": "user", "content": [answer]},
+        ]
+    }
+
+
 def refusal(gemini="gemini-3.8-flash", **change):
     body = {key: value for key, value in {**GOOD, **change}.items() if value is not ...}
     with pytest.raises(InvalidRequest) as caught:
@@ -68,6 +80,25 @@ def refusal(gemini="gemini-3.8-flash", **change):
             "messages: nothing in them can be sent to Gemini",
         ),
         ({"stream": "yes"}, "stream: Input should be a valid boolean"),
+        (called({"id": 1}), "messages.1.content.0.id: Input should be a valid string"),
+        (called({"name": None}), "messages.1.content.0.name: Field required"),
+        (called({"input": "x"}), "messages.1.content.0.input: Input should be an object"),
+        (
+            called(answer={"tool_use_id": 1}),
+            "messages.2.content.0.tool_use_id: Input should be a valid string",
+        ),
+        (
+            called(answer={"is_error": 1}),
+            "messages.2.content.0.is_error: Input should be a valid boolean",
+        ),
+        (
+            called(answer={"content": 1}),
+            "messages.2.content.0.content: Input should be a valid string or list",
+        ),
+        (
+            called(answer={"content": [{"type": "image", "source": 1}]}),
+            "messages.2.content.0.content.0.source: Input should be an object",
+        ),
         ({"temperature": 9}, "temperature: Input should be between 0 and 1"),
         ({"temperature": "warm"}, "temperature: Input should be a valid number"),
         ({"top_p": -0.1}, "top_p: Input should be between 0 and 1"),
