@@ -26,16 +26,18 @@ class Failed(Exception):
 
 @dataclass
 class Result:
-    """What a run came to. Times in seconds, delays in nanoseconds."""
+    """What a run came to. ``wall`` in seconds, all else in nanoseconds, by the system's clock."""
 
     streams: int = 0
     wall: float = 0.0
     delays: list[int] = field(default_factory=list)
     """From when an event left the upstream to when the client had it."""
+    left: list[int] = field(default_factory=list)
+    """When each of these left the upstream."""
     first: list[int] = field(default_factory=list)
     """From the request to its first event."""
     all_open: int = 0
-    """How many of the delays there were when the last stream had its first event."""
+    """When the last stream had its first event."""
     received: int = 0
     """Events with a stamp."""
 
@@ -145,10 +147,11 @@ class Load:
             left = int(stamp[1])
             if left:
                 result.delays.append(now - left)
+                result.left.append(left)
         result.received += found
         if found and not stream.got_first:
             stream.got_first = True
             result.first.append(now - stream.asked)
-            result.all_open = len(result.delays)
+            result.all_open = now
             return 1
         return 0
