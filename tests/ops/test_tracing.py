@@ -9,6 +9,7 @@ import pytest
 from app import create_app
 from app.config import load_settings
 from app.ops import tracing
+from app.relay.trace import AttemptRecord
 from app.simulator.server import Simulator
 from tests.services import missing
 
@@ -142,6 +143,20 @@ def test_a_streamed_answer_after_a_failover(client, simulator, exporter):
     }
     assert served.status.status_code is StatusCode.UNSET
     assert "secret" not in "".join(span.to_json() for span in exporter.get_finished_spans())
+
+
+def test_an_attempt_whose_milliseconds_are_rounded_up_ends_within_its_request(
+    client, exporter, monkeypatch
+):
+    end = AttemptRecord.end
+
+    def end_rounded(self, *args):
+        end(self, *args)
+        self.ms += 1000
+
+    monkeypatch.setattr(AttemptRecord, "end", end_rounded)
+    post(client)
+    spans(exporter)
 
 
 def test_cached_tokens_are_counted_in(client, exporter):
