@@ -18,7 +18,7 @@ from urllib3 import HTTPResponse
 
 from app.backend.connection import Call
 from app.backend.errors import UpstreamError
-from app.backend.stream import parse_chunks, read_lines
+from app.backend.stream import _PAUSE, parse_chunks, read_lines
 from app.translate.conversation import Conversation
 from app.translate.errors import BadAnswer, InvalidRequest
 from app.translate.fold import MessageFold
@@ -176,7 +176,9 @@ def reader(data: bytes) -> None:
         wire[at : at + choices.number(30)] = bytes([choices.number(255)]) * choices.number(3)
     wire += choices.rest()
     response = requests.Response()
-    response.raw = HTTPResponse(io.BytesIO(bytes(wire)), preload_content=False)
+    # The fuzzer sees what bytes are compared with; no upstream knows this process' secret mark.
+    wire = wire.replace(_PAUSE, b"")
+    response.raw = HTTPResponse(io.BytesIO(wire), preload_content=False)
     try:
         for chunk in parse_chunks(read_lines(response, Call())):
             assert isinstance(chunk, dict)
