@@ -62,7 +62,8 @@ def load_count(body: object) -> dict[str, Any]:
 def _loaded(schema: Schema, body: object) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise InvalidRequest("The request body should be a JSON object")
-    sent = body.get("tools") if isinstance(body.get("tools"), SentTools) else None
+    given = body.get("tools")
+    sent = given if isinstance(given, SentTools) else None
     known = sent is not None and sent.checked
     # Without what was found right before, or as a plain list: of ours, the class is a level, too.
     _check_depth(body if sent is None else {**body, "tools": None if known else [*sent]})
